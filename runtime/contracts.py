@@ -1,0 +1,184 @@
+"""Names that two processes must agree on, written once.
+
+A name here is a promise between processes that are deployed apart: change its
+meaning only together with every reader and writer.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+# --- Errors the gateway itself makes -------------------------------------------
+
+
+class ErrorCode(StrEnum):
+    """`code` of the JSON error body; clients branch on it."""
+
+    TOKEN_MISSING = "TOKEN_MISSING"
+    TOKEN_INVALID = "TOKEN_INVALID"
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"
+    TOKEN_REVOKED = "TOKEN_REVOKED"
+    FORBIDDEN = "FORBIDDEN"
+    IP_BLOCKED = "IP_BLOCKED"
+    ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    HEADERS_TOO_LARGE = "HEADERS_TOO_LARGE"
+    RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
+    BAD_REQUEST = "BAD_REQUEST"
+    UPSTREAM_UNAVAILABLE = "UPSTREAM_UNAVAILABLE"
+    UPSTREAM_TIMEOUT = "UPSTREAM_TIMEOUT"
+    AUTH_UNAVAILABLE = "AUTH_UNAVAILABLE"
+
+
+# --- HTTP headers ---------------------------------------------------------------
+
+HEADER_REQUEST_ID: Final = "x-request-id"
+HEADER_USER_ID: Final = "x-user-id"
+HEADER_USER_ROLE: Final = "x-user-role"
+HEADER_AUTHORIZATION: Final = "authorization"
+HEADER_WEBSOCKET_PROTOCOL: Final = "sec-websocket-protocol"
+
+RATELIMIT_LIMIT: Final = "RateLimit-Limit"
+RATELIMIT_REMAINING: Final = "RateLimit-Remaining"
+RATELIMIT_RESET: Final = "RateLimit-Reset"
+RETRY_AFTER: Final = "Retry-After"
+
+#: Response headers by which a trusted upstream reports its own usage.
+USAGE_HEADERS: Final = {
+    "service": "x-usage-service",
+    "model": "x-usage-model",
+    "input_tokens": "x-usage-input-tokens",
+    "output_tokens": "x-usage-output-tokens",
+    "credits": "x-usage-credits",
+}
+
+#: Removed from every request before anything reads it: the gateway sets these
+#: itself, so a client's copy is a lie (Envoy: early header mutation).
+STRIPPED_REQUEST_HEADERS: Final = (
+    HEADER_USER_ID,
+    HEADER_USER_ROLE,
+    HEADER_REQUEST_ID,
+    *USAGE_HEADERS.values(),
+)
+
+# --- Redis ----------------------------------------------------------------------
+
+CONFIG_CHANNEL: Final = "cfg"
+
+
+def blacklist_token_key(jti: str) -> str:
+    """Exists while the token with this `jti` is revoked."""
+    return f"bl:{jti}"
+
+
+def blacklist_user_key(sub: str) -> str:
+    """Holds a Unix time: tokens of `sub` issued before it are revoked."""
+    return f"bl:user:{sub}"
+
+
+def config_key(service: str) -> str:
+    """Holds the JSON document that `service` obeys; changes are announced on `cfg`."""
+    return f"cfg:{service}"
+
+
+# --- Envoy: ext_authz -----------------------------------------------------------
+
+#: CheckRequest.attributes.context_extensions: the route's policy travels with it.
+CONTEXT_ROUTE: Final = "route"
+CONTEXT_AUTH: Final = "auth"
+CONTEXT_ROLES: Final = "roles"  # comma separated; absent or empty = any role
+CONTEXT_SERVICE: Final = "service"
+
+
+class AuthPolicy(StrEnum):
+    """What a route asks of the caller."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    NONE = "none"
+
+
+#: Namespace in which Envoy keeps what authz returned as dynamic metadata.
+AUTHZ_NAMESPACE: Final = "envoy.filters.http.ext_authz"
+METADATA_USER_ID: Final = "user_id"
+METADATA_ROLE: Final = "role"
+METADATA_REASON: Final = "reason"
+
+ROLE_ADMIN: Final = "admin"
+ROLE_GUEST: Final = "guest"
+
+# --- Envoy: rate limit service --------------------------------------------------
+
+RATE_LIMIT_DOMAIN: Final = "hubgate"
+DESCRIPTOR_ROUTE: Final = "route"
+DESCRIPTOR_ROLE: Final = "role"
+DESCRIPTOR_USER: Final = "user"
+DESCRIPTOR_ADDRESS: Final = "remote_address"
+
+# --- Envoy: access log ----------------------------------------------------------
+
+_TOKEN_USAGE = "metadata.typed_filter_metadata['envoy.ai.token_usage']"
+
+#: Attribute -> Envoy format string. The OTLP logger, the ALS logger (as custom
+#: tags) and the file log carry exactly these, as text; an attribute without a
+#: value is "-" or missing. `control` writes them, `usage_sink` reads them.
+ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
+    "id": "%STREAM_ID%",
+    "start": "%START_TIME(%s.%6f)%",
+    "route": "%ROUTE_NAME%",
+    "service": "%METADATA(ROUTE:hubgate:service)%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%PATH(NQ:ORIG)%",
+    "protocol": "%PROTOCOL%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "duration_ms": "%DURATION%",
+    "upstream_ms": "%RESPONSE_DURATION%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "upstream": "%UPSTREAM_HOST%",
+    "user_id": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_USER_ID})%",
+    "role": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_ROLE})%",
+    "reason": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_REASON})%",
+    "llm_protocol": f"%CEL({_TOKEN_USAGE}.llm_protocol)%",
+    "llm_model": f"%CEL({_TOKEN_USAGE}.model)%",
+    "llm_status": f"%CEL({_TOKEN_USAGE}.extraction_status)%",
+    "llm_input": f"%CEL({_TOKEN_USAGE}.input_tokens)%",
+    "llm_output": f"%CEL({_TOKEN_USAGE}.output_tokens)%",
+    "llm_total": f"%CEL({_TOKEN_USAGE}.total_tokens)%",
+    "llm_cached": f"%CEL({_TOKEN_USAGE}.input_token_details.cached_tokens)%",
+    "usage_service": f"%RESP({USAGE_HEADERS['service']})%",
+    "usage_model": f"%RESP({USAGE_HEADERS['model']})%",
+    "usage_input": f"%RESP({USAGE_HEADERS['input_tokens']})%",
+    "usage_output": f"%RESP({USAGE_HEADERS['output_tokens']})%",
+    "usage_credits": f"%RESP({USAGE_HEADERS['credits']})%",
+    "session_id": "%REQ(x-session-id)%",
+    "conversation_id": "%REQ(x-conversation-id)%",
+}
+
+# --- PostgreSQL -----------------------------------------------------------------
+
+TABLE_USAGE_LOGS: Final = "usage_logs"
+TABLE_CONFIG_REVISIONS: Final = "config_revisions"
+
+# --- The ledger's vocabulary ----------------------------------------------------
+
+
+class UsageSource(StrEnum):
+    """Where a row's token counts come from."""
+
+    PROVIDER = "provider"  # the provider's own answer, read inside Envoy
+    HEADER = "header"  # x-usage-* response headers of a trusted upstream
+    PARTIAL = "partial"  # the answer was cut or unreadable: a lower bound
+    ABSENT = "absent"  # nothing was said; tokens are 0 and mean "unknown"
+
+
+class Pricing(StrEnum):
+    """How a row's credits came about."""
+
+    PRICED = "priced"  # by the price book; `price_version` says which
+    REPORTED = "reported"  # the upstream said how many credits it took
+    UNPRICED = "unpriced"  # AI usage that no price covers: to be re-rated
+    FREE = "free"  # not an AI call
