@@ -1,0 +1,135 @@
+"""What the user sees, written by threads so that a full pipe blocks no one else."""
+
+import contextlib
+import json
+import os
+import select
+import threading
+from collections import deque
+from enum import Enum
+
+_QUEUE_LINES = 10_000
+_NAME_WIDTH = 13
+_COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+STDOUT, STDERR = 1, 2
+
+
+class Style(Enum):
+    """How log lines look."""
+
+    PLAIN = "plain"
+    COLOUR = "colour"
+    JSON = "json"
+
+
+class Outlet:
+    """One file descriptor with a bounded queue and its own writer thread."""
+
+    def __init__(self, fd: int, limit: int = _QUEUE_LINES) -> None:
+        self._fd = fd
+        self._limit = limit
+        self._lines: deque[bytes] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._write_all, daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes, *, essential: bool = False) -> None:
+        """Queue a line; when the reader is too slow it is counted, not kept."""
+        with self._changed:
+            if self._closed or (len(self._lines) >= self._limit and not essential):
+                self.dropped += 1
+                return
+            self._lines.append(line)
+            self._changed.notify()
+
+    def close(self, timeout_s: float) -> None:
+        """Write what is queued, but wait no longer than this for the reader."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+
+    def _write_all(self) -> None:
+        try:
+            while batch := self._next_batch():
+                self._write(batch)
+        except OSError:  # the reader is gone; the logs are in files too
+            self._closed = True
+
+    def _next_batch(self) -> bytes:
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._closed)
+            batch = b"".join(self._lines)
+            self._lines.clear()
+            return batch
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:  # somebody made the terminal non-blocking
+                select.select([], [self._fd], [])
+
+
+class Console:
+    """Log lines of all processes, each with the name of its process.
+
+    With JSON, standard output starts with the ready line: earlier logs go to
+    standard error.
+    """
+
+    def __init__(self, style: Style, *, stdout: int = STDOUT, stderr: int = STDERR):
+        self._style = style
+        self._stdout = Outlet(stdout)
+        self._stderr = Outlet(stderr)
+        self._logs = self._stderr if style is Style.JSON else self._stdout
+        self._reported = 0
+        self._colours: dict[str, int] = {}
+
+    def log(self, name: str, text: str) -> None:
+        """Show one line of a process."""
+        lost = self._logs.dropped - self._reported
+        if lost:
+            self._reported = self._logs.dropped
+            self._put("hubgate", f"{lost} lines dropped here: the reader is too slow")
+        self._put(name, text)
+
+    def note(self, text: str) -> None:
+        """Show one line of the supervisor's own."""
+        self.log("hubgate", text)
+
+    def ready(self, text: str) -> None:
+        """Show what everyone waits for; it is never dropped."""
+        self._stdout.put(f"{text}\n".encode(), essential=True)
+        self._logs = self._stdout
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        self._stdout.close(timeout_s)
+        self._stderr.close(timeout_s)
+
+    def _put(self, name: str, text: str) -> None:
+        self._logs.put(self._render(name, text).encode(errors="replace"))
+
+    def _render(self, name: str, text: str) -> str:
+        match self._style:
+            case Style.JSON:
+                return json.dumps({"process": name, **_fields(text)}) + "\n"
+            case Style.COLOUR:
+                colour = self._colours.setdefault(
+                    name, _COLOURS[len(self._colours) % len(_COLOURS)]
+                )
+                return f"\x1b[{colour}m{name:<{_NAME_WIDTH}}|\x1b[0m {text}\n"
+            case Style.PLAIN:
+                return f"{name:<{_NAME_WIDTH}}| {text}\n"
+
+
+def _fields(text: str) -> dict[str, object]:
+    if text.startswith("{"):
+        with contextlib.suppress(ValueError):
+            fields = json.loads(text)
+            if isinstance(fields, dict):
+                return fields
+    return {"event": text}

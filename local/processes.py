@@ -1,0 +1,297 @@
+"""Starts processes in order, keeps them running, and ends them in reverse."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from local.console import Console
+from local.errors import LocalError, StartError
+from local.relay import LineProtocol, LogFile, Output
+from local.watchdog import MARKER
+
+#: Seconds before the first, second, … restart of a process that keeps dying.
+_BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+_STABLE_AFTER_S = 10.0
+_PROBE_EVERY_S = 0.05
+_PROBE_TIMEOUT_S = 2.0
+
+Step = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A system user to run as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One process: how to start it, when it is ready, how it is stopped."""
+
+    name: str
+    kind: str
+    argv: tuple[str, ...]
+    ready: Step  # raises while the process is not ready
+    env: Mapping[str, str] = field(default_factory=dict)
+    prepare: Step | None = None  # before each start: what a killed one left behind
+    before_stop: Step | None = None
+    ready_timeout_s: float = 45.0
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_timeout_s: float = 10.0
+    cwd: Path | None = None
+    account: Account | None = None
+
+    def popen_options(self) -> dict[str, Any]:
+        if self.account is None:
+            return {"cwd": self.cwd}
+        return {
+            "cwd": self.cwd,
+            "user": self.account.uid,
+            "group": self.account.gid,
+            "extra_groups": [],
+        }
+
+
+class Child:
+    """A process that is restarted until it is told to stop."""
+
+    def __init__(self, spec: Spec, environ: Mapping[str, str], output: Output) -> None:
+        self.spec = spec
+        self.restarts = 0
+        self._environ = {**environ, **spec.env}
+        self._output = output
+        self._process: asyncio.subprocess.Process | None = None
+        self._relay: LineProtocol | None = None
+        self._stopping = False
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        process = self._process
+        return process.pid if process and process.returncode is None else None
+
+    async def start(self, on_change: Callable[[str], None]) -> None:
+        """Start it and wait until it is ready; from then on it is kept running.
+
+        Raises:
+            StartError: it ended, or took too long.
+        """
+        await self._spawn()
+        await self._until_ready()
+        self._keeper = asyncio.create_task(self._keep(on_change))
+
+    async def stop(self) -> None:
+        """Ask it to stop, wait, and use force only after its deadline."""
+        self._stopping = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+        process = self._process
+        if process is not None and process.returncode is None:
+            await self._ask_to_stop(process)
+        await self._close_relay()
+        self._output.close()
+
+    def kill(self) -> None:
+        """End it now, with everything in its process group."""
+        self._stopping = True
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _spawn(self) -> None:
+        if self.spec.prepare is not None:
+            await self.spec.prepare()
+        # Our own pipe, not asyncio's: a grandchild that keeps the write end open
+        # must not keep us from seeing that the child ended.
+        read_end, write_end = os.pipe()
+        self._relay = LineProtocol(self._output)
+        relay = self._relay
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: relay, os.fdopen(read_end, "rb", buffering=0)
+        )
+        try:
+            # A session of its own: Ctrl-C in the terminal reaches the supervisor only.
+            self._process = await asyncio.create_subprocess_exec(
+                *self.spec.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                env=self._environ,
+                start_new_session=True,
+                **self.spec.popen_options(),
+            )
+        except OSError as error:
+            raise StartError(f"cannot start {self.spec.name}: {error}") from error
+        finally:
+            os.close(write_end)
+
+    async def _until_ready(self) -> None:
+        process = self._process
+        assert process is not None  # noqa: S101 - started just before
+        exited = asyncio.ensure_future(process.wait())
+        problem: Exception | None = None
+        try:
+            async with asyncio.timeout(self.spec.ready_timeout_s):
+                while not exited.done():
+                    problem = await self._probe()
+                    if problem is None:
+                        return
+                    await asyncio.wait({exited}, timeout=_PROBE_EVERY_S)
+        except TimeoutError:
+            raise StartError(
+                f"{self.spec.name} was not ready after {self.spec.ready_timeout_s:g} s"
+                f" ({problem}){self._last_words()}"
+            ) from None
+        finally:
+            exited.cancel()
+        await self._close_relay()
+        raise StartError(
+            f"{self.spec.name} {_ending(process.returncode)} while it started"
+            f"{self._last_words()}"
+        )
+
+    async def _probe(self) -> Exception | None:
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                await self.spec.ready()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
+            return error
+        return None
+
+    async def _keep(self, on_change: Callable[[str], None]) -> None:
+        loop = asyncio.get_running_loop()
+        attempt = 0
+        while self._process is not None:
+            since = loop.time()
+            ending = _ending(await self._process.wait())
+            self._end_group()
+            if loop.time() - since > _STABLE_AFTER_S:
+                attempt = 0
+            delay = _BACK_OFF_S[min(attempt, len(_BACK_OFF_S) - 1)]
+            attempt += 1
+            on_change(f"{self.spec.name} {ending}; starting it again in {delay:g} s")
+            await asyncio.sleep(delay)
+            await self._restart(on_change)
+
+    async def _restart(self, on_change: Callable[[str], None]) -> None:
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        self.restarts += 1
+        try:
+            await self._spawn()
+            await self._until_ready()
+        except LocalError as error:
+            self._end_group()
+            on_change(str(error))
+        else:
+            on_change(f"{self.spec.name} is back after {loop.time() - since:.1f} s")
+
+    def _end_group(self) -> None:
+        """What a dead process left running would hold its port or socket."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _ask_to_stop(self, process: asyncio.subprocess.Process) -> None:
+        if self.spec.before_stop is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                    await self.spec.before_stop()
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(self.spec.stop_signal)
+        try:
+            async with asyncio.timeout(self.spec.stop_timeout_s):
+                await process.wait()
+        except TimeoutError:
+            self._output.line(b"did not stop in time: killed")
+        self._end_group()
+        await process.wait()
+
+    async def _close_relay(self) -> None:
+        if self._relay is not None:
+            await asyncio.wait({self._relay.closed}, timeout=0.5)
+
+    def _last_words(self) -> str:
+        return "".join(f"\n    {line}" for line in self._output.tail)
+
+
+def _ending(status: int | None) -> str:
+    if status is not None and status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
+
+
+class Supervisor:
+    """All processes of a stack."""
+
+    def __init__(
+        self,
+        *,
+        stack: str,
+        environ: Mapping[str, str],
+        console: Console,
+        logs: Path,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._environ = {**environ, MARKER: stack}
+        self._console = console
+        self._logs = logs
+        self._on_change = on_change
+        self._layers: list[list[Child]] = []
+
+    async def start(self, specs: Sequence[Spec]) -> None:
+        """Start these side by side, and wait until all are ready.
+
+        Raises:
+            StartError: the first that failed; the others keep their state.
+        """
+        layer = [self._child(spec) for spec in specs]
+        self._layers.append(layer)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for child in layer:
+                    group.create_task(child.start(self._changed))
+        except* LocalError as errors:
+            raise errors.exceptions[0] from None
+
+    async def stop(self) -> None:
+        """Last started, first stopped; nothing is restarted any more."""
+        while self._layers:
+            layer = self._layers[-1]
+            await asyncio.gather(*(child.stop() for child in layer))
+            self._layers.pop()
+
+    def kill(self) -> None:
+        for child in self._children():
+            child.kill()
+
+    def pids(self) -> dict[str, list[int]]:
+        """The living processes by kind, in the order of their start."""
+        found: dict[str, list[int]] = {}
+        for child in self._children():
+            pids = found.setdefault(child.spec.kind, [])
+            if child.pid is not None:
+                pids.append(child.pid)
+        return found
+
+    def _children(self) -> list[Child]:
+        return [child for layer in self._layers for child in layer]
+
+    def _child(self, spec: Spec) -> Child:
+        log = LogFile(self._logs / f"{spec.name}.log")
+        output = Output(log, lambda text: self._console.log(spec.name, text))
+        return Child(spec, self._environ, output)
+
+    def _changed(self, text: str) -> None:
+        self._console.note(text)
+        self._on_change()

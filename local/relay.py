@@ -1,0 +1,79 @@
+"""A child's output, line by line, to its log file and to the console."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+_LONGEST_LINE = 64 * 1024
+_ROTATE_BYTES = 20 * 1024 * 1024
+_TAIL_LINES = 15
+
+
+class LogFile:
+    """Append-only; one older file is kept (`.1`), so that disk use is bounded."""
+
+    def __init__(self, path: Path, rotate_bytes: int = _ROTATE_BYTES) -> None:
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._file = self._open()
+
+    def write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not stop the stack
+            self._file.write(line + b"\n")
+            if self._file.tell() > self._rotate_bytes:
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+                old, self._file = self._file, self._open()
+                old.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _open(self) -> BinaryIO:
+        return self._path.open("ab", buffering=0)
+
+
+class Output:
+    """Where the lines of one process go, over all its restarts."""
+
+    def __init__(self, log: LogFile, show: Callable[[str], None]) -> None:
+        self._log = log
+        self._show = show
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+
+    def line(self, raw: bytes) -> None:
+        text = raw.decode(errors="replace")
+        self.tail.append(text)
+        self._log.write(raw)
+        self._show(text)
+
+    def close(self) -> None:
+        self._log.close()
+
+
+class LineProtocol(asyncio.Protocol):
+    """Splits a pipe into lines; a line without an end is cut, not collected."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._rest = b""
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._output.line(line.removesuffix(b"\r"))
+        if len(self._rest) > _LONGEST_LINE:
+            self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._flush()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def _flush(self) -> None:
+        if self._rest:
+            self._output.line(self._rest)
+            self._rest = b""
