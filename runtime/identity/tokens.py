@@ -1,0 +1,182 @@
+"""Is this token genuine and in force? RFC 7515, 7519 and 8725; deny on doubt.
+
+Rules, in the order they are applied:
+
+1. JWS compact form only: three segments of strict base64url, at most 8 KB in all.
+2. Header and payload are one JSON object each, read in exactly one way.
+3. The algorithm must be one that a configured key is bound to; `none` is bound to no
+   key. `crit` and `b64` are refused: this verifier implements no extension.
+   `jwk`, `jku`, `x5u`, `x5c` are never looked at.
+4. The signature must verify before any claim means anything.
+5. Claims are checked by us, not by the library: a library's exception must not turn
+   into an answer (a signed `exp: null` raises TypeError in some).
+"""
+
+import base64
+import binascii
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jwt.algorithms import get_default_algorithms
+
+from runtime.contracts import ErrorCode
+from runtime.identity import strict_json
+from runtime.identity.keys import KeySet
+
+MAX_TOKEN_BYTES = 8192
+MAX_NAME_CHARACTERS = 256
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_ALGORITHMS: Final[dict[str, Any]] = dict(get_default_algorithms())
+_SEGMENTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a genuine token says; times are Unix seconds."""
+
+    sub: str
+    role: str
+    exp: float
+    iat: float | None = None
+    jti: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why a token counts for nothing; `reason` is for logs, `code` for clients."""
+
+    code: ErrorCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What else a token must satisfy; None = not checked."""
+
+    issuer: str | None = None
+    audience: str | None = None
+    leeway_s: float = 30.0
+
+
+class _Invalid(Exception):
+    """Carries the reason out of a nested check."""
+
+
+def verify(token: str, keys: KeySet, checks: Checks, now: float) -> Claims | Rejected:
+    """Decide at the instant `now` (Unix seconds); never raises."""
+    try:
+        return _verify(token, keys, checks, now)
+    except _Invalid as error:
+        return Rejected(ErrorCode.TOKEN_INVALID, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever a library raises is a denial
+        return Rejected(ErrorCode.TOKEN_INVALID, f"unreadable:{type(error).__name__}")
+
+
+def _verify(token: str, keys: KeySet, checks: Checks, now: float) -> Claims | Rejected:
+    if len(token) > MAX_TOKEN_BYTES:
+        raise _Invalid("too_large")
+    segments = token.split(".")
+    if len(segments) != _SEGMENTS:
+        raise _Invalid("not_three_segments")
+    header = _object(segments[0], "header")
+    signed = f"{segments[0]}.{segments[1]}".encode("ascii")
+    _check_signature(header, signed, _decode(segments[2], "signature"), keys)
+    payload = _object(segments[1], "payload")
+    return _check_claims(payload, checks, now)
+
+
+def _decode(segment: str, name: str) -> bytes:
+    # The alphabet is checked here since Python's decoder skips what it doesn't know.
+    if not _SEGMENT.fullmatch(segment):
+        raise _Invalid(f"{name}_encoding")
+    try:
+        data = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except (binascii.Error, ValueError) as error:
+        raise _Invalid(f"{name}_encoding") from error
+    # Unused low bits must be zero, or one token would have several spellings.
+    if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != segment:
+        raise _Invalid(f"{name}_encoding")
+    return data
+
+
+def _object(segment: str, name: str) -> dict[str, Any]:
+    data = _decode(segment, name)
+    try:
+        return strict_json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _Invalid(f"{name}_json") from error
+
+
+def _check_signature(
+    header: dict[str, Any], signed: bytes, signature: bytes, keys: KeySet
+) -> None:
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str):
+        raise _Invalid("alg_missing")
+    if kid is not None and not isinstance(kid, str):
+        raise _Invalid("kid_not_text")
+    if "crit" in header or "b64" in header:
+        raise _Invalid("header_extension")
+    candidates = keys.candidates(algorithm, kid)
+    if not candidates:
+        raise _Invalid("no_key_for_token")
+    verifier = _ALGORITHMS[algorithm]
+    if not any(verifier.verify(signed, one.key, signature) for one in candidates):
+        raise _Invalid("signature")
+
+
+def _check_claims(
+    payload: dict[str, Any], checks: Checks, now: float
+) -> Claims | Rejected:
+    exp = _time(payload, "exp")
+    if exp is None:
+        raise _Invalid("exp_missing")
+    claims = Claims(
+        sub=_name(payload, "sub"),
+        role=_name(payload, "role"),
+        exp=exp,
+        iat=_time(payload, "iat"),
+        jti=_name(payload, "jti") if "jti" in payload else None,
+    )
+    _check_parties(payload, checks)
+    not_before = max(_time(payload, "nbf") or -math.inf, claims.iat or -math.inf)
+    if now + checks.leeway_s < not_before:
+        raise _Invalid("not_yet_valid")
+    if now >= exp + checks.leeway_s:
+        return Rejected(ErrorCode.TOKEN_EXPIRED, "expired")
+    return claims
+
+
+def _check_parties(payload: dict[str, Any], checks: Checks) -> None:
+    if checks.issuer is not None and payload.get("iss") != checks.issuer:
+        raise _Invalid("issuer")
+    if checks.audience is not None:
+        audience = payload.get("aud")
+        named = audience if isinstance(audience, list) else [audience]
+        if checks.audience not in named:
+            raise _Invalid("audience")
+
+
+def _time(payload: dict[str, Any], name: str) -> float | None:
+    """A NumericDate (RFC 7519 §2): a finite number; a boolean is not one."""
+    if name not in payload:
+        return None
+    value = payload[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _Invalid(f"{name}_not_a_number")
+    if not math.isfinite(value):
+        raise _Invalid(f"{name}_not_finite")
+    return float(value)
+
+
+def _name(payload: dict[str, Any], name: str) -> str:
+    """Visible text; no edge spaces, which a header would lose on its way."""
+    value = payload.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARACTERS:
+        raise _Invalid(f"{name}_not_text")
+    if not value.isprintable() or value != value.strip():
+        raise _Invalid(f"{name}_not_visible")
+    return value

@@ -1,0 +1,156 @@
+"""Every metric of hubgate: name, kind, labels and meaning, in one list."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, TypeVar, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import generate_latest as generate
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+MetricName = Literal[
+    "hubgate_authz_decisions_total",
+    "hubgate_authz_store_failures_total",
+    "hubgate_config_nacks_total",
+    "hubgate_config_publish_seconds",
+    "hubgate_config_revision",
+    "hubgate_grpc_failures_total",
+    "hubgate_ratelimit_decisions_total",
+    "hubgate_ratelimit_store_failures_total",
+    "hubgate_rpc_seconds",
+    "hubgate_xds_streams",
+]
+
+
+_M = TypeVar("_M", Counter, Gauge, Histogram)
+
+
+class Kind(Enum):
+    """Prometheus' kinds that we use."""
+
+    COUNTER = Counter
+    GAUGE = Gauge
+    HISTOGRAM = Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the list that an operator reads."""
+
+    name: MetricName
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+METRICS: tuple[Metric, ...] = (
+    # authz
+    Metric(
+        "hubgate_authz_decisions_total",
+        Kind.COUNTER,
+        "Requests decided, by verdict (allow, deny) and reason",
+        ("verdict", "reason"),
+    ),
+    Metric(
+        "hubgate_authz_store_failures_total",
+        Kind.COUNTER,
+        "Blacklist lookups that Redis did not answer, by what was done then",
+        ("action",),
+    ),
+    # control
+    Metric(
+        "hubgate_config_nacks_total",
+        Kind.COUNTER,
+        "Configurations that an Envoy refused, by resource type",
+        ("type",),
+    ),
+    Metric(
+        "hubgate_config_publish_seconds",
+        Kind.HISTOGRAM,
+        "Time from a change to the acknowledgement of every connected Envoy",
+        buckets=_SECONDS,
+    ),
+    Metric("hubgate_config_revision", Kind.GAUGE, "The active configuration revision"),
+    Metric("hubgate_xds_streams", Kind.GAUGE, "Envoys connected over ADS"),
+    # ratelimit
+    Metric(
+        "hubgate_ratelimit_decisions_total",
+        Kind.COUNTER,
+        "Requests counted, by verdict (allow, deny, unlimited) and role",
+        ("verdict", "role"),
+    ),
+    Metric(
+        "hubgate_ratelimit_store_failures_total",
+        Kind.COUNTER,
+        "Decisions that Redis did not make, by what was done then",
+        ("action",),
+    ),
+    # runtime
+    Metric(
+        "hubgate_grpc_failures_total",
+        Kind.COUNTER,
+        "RPCs that ended in an unexpected exception, by method",
+        ("method",),
+    ),
+    Metric(
+        "hubgate_rpc_seconds",
+        Kind.HISTOGRAM,
+        "Time inside a unary gRPC handler, by method",
+        ("method",),
+        _SECONDS,
+    ),
+)
+
+
+class Metrics:
+    """A process's own values of the metrics above; no global registry."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._by_name = {metric.name: self._build(metric) for metric in METRICS}
+
+    def inc(self, name: MetricName, amount: float = 1, **labels: str) -> None:
+        self._child(name, labels, Counter).inc(amount)
+
+    def set(self, name: MetricName, value: float, **labels: str) -> None:
+        self._child(name, labels, Gauge).set(value)
+
+    def observe(self, name: MetricName, value: float, **labels: str) -> None:
+        self._child(name, labels, Histogram).observe(value)
+
+    def value(self, name: MetricName, **labels: str) -> float:
+        """The present value of a counter or gauge; 0 when never touched."""
+        return self._registry.get_sample_value(name, labels) or 0.0
+
+    def render(self) -> bytes:
+        """Prometheus' text format."""
+        return generate(self._registry)
+
+    def _build(self, metric: Metric) -> Counter | Gauge | Histogram:
+        if metric.kind is Kind.HISTOGRAM:
+            return Histogram(
+                metric.name,
+                metric.meaning,
+                metric.labels,
+                registry=self._registry,
+                buckets=metric.buckets or Histogram.DEFAULT_BUCKETS,
+            )
+        build = Counter if metric.kind is Kind.COUNTER else Gauge
+        return build(
+            metric.name, metric.meaning, metric.labels, registry=self._registry
+        )
+
+    def _child(self, name: MetricName, labels: dict[str, str], kind: type[_M]) -> _M:
+        metric = self._by_name[name]
+        if not isinstance(metric, kind):
+            raise TypeError(f"{name} is not a {kind.__name__}")
+        return metric.labels(**labels) if labels else metric
+
+
+def undeclared() -> set[str]:
+    """Names in the type but not in the list, or the reverse: must be empty."""
+    return set(get_args(MetricName)) ^ {metric.name for metric in METRICS}

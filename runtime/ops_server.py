@@ -1,0 +1,104 @@
+"""A small HTTP server beside a gRPC service: liveness, readiness, metrics."""
+
+import asyncio
+import json
+import socket
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from runtime import metrics as metric_list
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.settings import Address
+
+_JSON = "application/json"
+
+
+def ops_app(health: Health, metrics: Metrics) -> Starlette:
+    """`/health` without dependencies, `/health/ready` with them, `/metrics`."""
+
+    async def alive(_: Request) -> Response:
+        return Response('{"status":"ok"}', media_type=_JSON)
+
+    async def ready(_: Request) -> Response:
+        report = await health.report()
+        body = json.dumps(report.as_json())
+        return Response(body, 200 if report.is_ready else 503, media_type=_JSON)
+
+    async def values(_: Request) -> Response:
+        return Response(metrics.render(), media_type=metric_list.CONTENT_TYPE)
+
+    return Starlette(
+        routes=[
+            Route("/health", alive),
+            Route("/health/ready", ready),
+            Route("/metrics", values),
+        ]
+    )
+
+
+class HttpServer:
+    """uvicorn inside a running loop, on a socket of ours, with our signals."""
+
+    def __init__(self, app: ASGIApp, address: Address, drain_timeout_s: float) -> None:
+        self._address = address
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
+            )
+        )
+        self._socket: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen; connections are accepted from here on.
+
+        Raises:
+            OSError: the address can't be bound.
+        """
+        self._socket = await asyncio.to_thread(_listen, self._address)
+        self._task = asyncio.create_task(self._server.serve([self._socket]))
+
+    @property
+    def port(self) -> int:
+        """The port in use, also when 0 was asked for; 0 for a Unix socket."""
+        if self._socket is None or self._address.path is not None:
+            return 0
+        return int(self._socket.getsockname()[1])
+
+    async def stop(self) -> None:
+        """Let running requests end within the drain time."""
+        if self._task is not None:
+            self._server.should_exit = True
+            await self._task
+
+
+def _listen(address: Address) -> socket.socket:
+    if address.path is None:
+        return socket.create_server(
+            (address.host, address.port),
+            family=socket.AF_INET6 if ":" in address.host else socket.AF_INET,
+        )
+    # A socket file outlives a killed process and would refuse the bind.
+    Path(address.path).unlink(missing_ok=True)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(address.path)
+    server.listen()
+    return server
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # signals belong to runtime.lifecycle
+        return nullcontext()
