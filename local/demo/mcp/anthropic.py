@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from local.demo.answers import describe
 from local.demo.mcp import words
 from local.demo.mcp.events import event, stream
+from local.demo.text import Text
 
 MODELS: Final = (
     "claude-3-haiku-20240307",
@@ -21,6 +22,7 @@ MODELS: Final = (
     "claude-sonnet-4-6",
     "claude-opus-4-5",
 )
+_KINDS: Final = {404: "not_found_error", 405: "not_found_error"}
 
 
 class Message(BaseModel):
@@ -33,7 +35,7 @@ class Message(BaseModel):
 class MessageRequest(BaseModel):
     """The part of the request that the demo obeys; the rest is ignored."""
 
-    model: str
+    model: Text
     max_tokens: int = Field(ge=1)
     messages: list[Message] = Field(min_length=1)
     system: words.Content = None
@@ -126,4 +128,5 @@ def _answer_like_anthropic(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _refused(_: Request, error: HTTPException) -> JSONResponse:
-        return _error(error.status_code, "not_found_error", error.detail)
+        kind = _KINDS.get(error.status_code, "invalid_request_error")
+        return _error(error.status_code, kind, error.detail)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from local.demo.answers import describe
 from local.demo.mcp import words
 from local.demo.mcp.events import DONE, event, stream
+from local.demo.text import Text
 from runtime.clock import Clock
 
 MODELS: Final = ("gpt-4", "gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini")
@@ -36,7 +37,7 @@ class StreamOptions(BaseModel):
 class ChatRequest(BaseModel):
     """The part of the request that the demo obeys; the rest is ignored."""
 
-    model: str
+    model: Text
     messages: list[Message] = Field(min_length=1)
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -162,5 +163,7 @@ def _answer_like_openai(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _refused(request: Request, error: HTTPException) -> JSONResponse:
-        message = f"Invalid URL ({request.method} {request.url.path})"
-        return _error(error.status_code, message, "unknown_url")
+        if error.status_code in (404, 405):
+            message = f"Invalid URL ({request.method} {request.url.path})"
+            return _error(error.status_code, message, "unknown_url")
+        return _error(error.status_code, error.detail)

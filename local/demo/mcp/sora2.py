@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from local.demo.answers import Refusal
 from local.demo.identity import Caller
+from local.demo.text import Text
 from runtime.clock import Clock
 from runtime.contracts import USAGE_HEADERS
 
@@ -23,7 +24,7 @@ _MAX_JOBS: Final = 1_000
 class JobRequest(BaseModel):
     """Body of POST /api/mcp/sora2/jobs."""
 
-    prompt: str = Field(min_length=1, max_length=10_000)
+    prompt: Text = Field(min_length=1, max_length=10_000)
     seconds: int = Field(default=5, ge=1, le=60, strict=True)
 
 

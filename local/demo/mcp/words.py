@@ -5,12 +5,22 @@ A token is a word: a maximal run of characters without white space. Words of sys
 messages as fresh input. The answer is "You said:" and the words of the last message.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, Field
 
+from local.demo.text import Text
+
+
+class Part(BaseModel):
+    """One typed part of a message; only text is understood."""
+
+    type: Text
+    text: Text = ""
+
+
 #: Providers take a message's content as text or as a list of typed parts.
-Content = str | list[dict[str, Any]] | None
+Content = Text | list[Part] | None
 
 _OPENING: Final = ["You", "said:"]
 _FILLER: Final = "word"
@@ -46,8 +56,7 @@ def text_of(content: Content) -> str:
     """The text in a message's content; parts that are not text say nothing."""
     if content is None or isinstance(content, str):
         return content or ""
-    texts = (part.get("text") for part in content if part.get("type") == "text")
-    return " ".join(text for text in texts if isinstance(text, str))
+    return " ".join(part.text for part in content if part.type == "text")
 
 
 def count(content: Content) -> int:

@@ -125,11 +125,6 @@ async def test_a_malformed_login_is_422_without_an_echo_of_the_password(
     assert "s3cret" not in answer.text
 
 
-async def test_a_password_of_lone_surrogates_is_wrong_and_no_more(desk: Desk) -> None:
-    body = {"username": "demo-user", "password": "\ud800"}
-    assert (await desk.post("login", body)).status_code in {401, 422}
-
-
 async def test_a_refresh_gives_a_new_pair_of_the_same_user(desk: Desk) -> None:
     first = await desk.login("demo-manager")
     answer = await desk.post("refresh", {"refreshToken": first["refreshToken"]})
@@ -173,7 +168,7 @@ def signed(**claims: object) -> str:
             id="another key",
         ),
         pytest.param(
-            jwt.encode(claims_of(signed()), None, algorithm="none"), id="alg none"
+            jwt.encode(claims_of(signed()), "", algorithm="none"), id="alg none"
         ),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from local.demo.mcp import anthropic, openai
 from local.demo.mcp.app import McpDeps, create_app
 from local.demo.mcp.sora2 import Job, JobRequest, Jobs
-from local.demo.mcp.words import DemoControls, answer, count
+from local.demo.mcp.words import Content, DemoControls, Part, answer, count
 from runtime.clock import FakeClock
 
 ALICE = {"x-user-id": "alice", "x-user-role": "user"}
@@ -29,13 +29,11 @@ def client(clock: FakeClock | None = None) -> httpx.AsyncClient:
         (None, 0),
         ("", 0),
         ("  one\ttwo\n three ", 3),
-        ([{"type": "text", "text": "one two"}, {"type": "image_url"}], 2),
-        ([{"type": "text", "text": 5}, {"type": "text"}, {}], 0),
+        ([Part(type="text", text="one two"), Part(type="image", text="three")], 2),
+        ([], 0),
     ],
 )
-def test_a_token_is_a_word(
-    content: list[dict[str, object]] | None, tokens: int
-) -> None:
+def test_a_token_is_a_word(content: Content, tokens: int) -> None:
     assert count(content) == tokens
 
 
@@ -113,6 +111,27 @@ async def test_an_unknown_path_is_404_in_the_providers_shape(provider: str) -> N
         answer = await mcp.get(f"{provider}/v1/nothing")
     assert answer.status_code == 404
     assert "message" in answer.json()["error"]
+
+
+LONE_SURROGATE = rb'{"type":"text","text":"\ud800"}'
+
+
+@pytest.mark.parametrize(
+    ("path", "head"),
+    [
+        ("openai/v1/chat/completions", rb'{"model":"gpt-4o"'),
+        ("anthropic/v1/messages", rb'{"model":"claude-haiku-4-5","max_tokens":9'),
+    ],
+)
+async def test_text_that_is_no_unicode_is_400_not_a_crash(
+    path: str, head: bytes
+) -> None:
+    turn = b'{"role":"user","content":[' + LONE_SURROGATE + b"]}"
+    body = head + b',"messages":[' + turn + b"]}"
+    headers = {"content-type": "application/json"}
+    async with client() as mcp:
+        answer = await mcp.post(path, content=body, headers=headers)
+    assert answer.status_code == 400
 
 
 async def test_openai_speaks_of_usage_in_every_chunk_once_asked_and_never_else() -> (
