@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from local.accounts import Account, identity
 from local.console import Console
 from local.errors import LocalError, StartError
 from local.relay import LineProtocol, LogFile, Output
@@ -22,15 +22,6 @@ _PROBE_EVERY_S = 0.05
 _PROBE_TIMEOUT_S = 2.0
 
 Step = Callable[[], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A system user to run as."""
-
-    name: str
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +40,6 @@ class Spec:
     stop_timeout_s: float = 10.0
     cwd: Path | None = None
     account: Account | None = None
-
-    def popen_options(self) -> dict[str, Any]:
-        if self.account is None:
-            return {"cwd": self.cwd}
-        return {
-            "cwd": self.cwd,
-            "user": self.account.uid,
-            "group": self.account.gid,
-            "extra_groups": [],
-        }
 
 
 class Child:
@@ -128,7 +109,8 @@ class Child:
                 stderr=write_end,
                 env=self._environ,
                 start_new_session=True,
-                **self.spec.popen_options(),
+                cwd=self.spec.cwd,
+                **identity(self.spec.account),
             )
         except OSError as error:
             raise StartError(f"cannot start {self.spec.name}: {error}") from error
