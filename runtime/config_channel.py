@@ -64,7 +64,7 @@ class _Watcher:
         self._client = client
         self._service = service
         self._on_document = on_document
-        self._seen: bytes | None = None
+        self._seen: bytes | str | None = None
 
     async def follow(self, stop: asyncio.Event) -> None:
         with wrap_errors():
@@ -75,9 +75,7 @@ class _Watcher:
                     await self._announced(channel, stop)
 
     async def _announced(self, channel: PubSub, stop: asyncio.Event) -> None:
-        message = asyncio.create_task(
-            channel.get_message(timeout=REREAD_INTERVAL_S)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        )
+        message = asyncio.create_task(channel.get_message(timeout=REREAD_INTERVAL_S))
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({message, stopped}, return_when="FIRST_COMPLETED")

@@ -112,27 +112,30 @@ class GrpcServer:
             with suppress(FileNotFoundError):
                 await asyncio.to_thread(Path(self._address.path).unlink)
 
-    def _handler(self, method: Method) -> grpc.GenericRpcHandler[Any, Any]:
+    def _handler(self, method: Method) -> grpc.GenericRpcHandler:
         service, _, name = method.path.removeprefix("/").rpartition("/")
+        return grpc.method_handlers_generic_handler(service, {name: self._rpc(method)})
+
+    def _rpc(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
         match method:
             case Unary():
-                handler = grpc.unary_unary_rpc_method_handler(
+                return grpc.unary_unary_rpc_method_handler(
                     self._unary(method), method.decode, method.encode
                 )
             case Stream():
-                handler = grpc.stream_stream_rpc_method_handler(
+                return grpc.stream_stream_rpc_method_handler(
                     self._stream(method), method.decode, method.encode
                 )
-        return grpc.method_handlers_generic_handler(service, {name: handler})
 
     def _unary(self, method: Unary) -> Callable[[Any, _Context], Awaitable[Any]]:
-        async def call(request: Any, context: _Context) -> Any:  # noqa: ANN401 - any message
+        async def call(request: Any, context: _Context) -> Any:
             started = time.perf_counter()
             try:
                 return await method.handle(request)
             except RpcError as error:
                 await context.abort(error.status.value, error.message)
             except Exception:
+                log.exception("rpc failed", method=method.path)
                 await self._fail(method, context)
             finally:
                 elapsed = time.perf_counter() - started
@@ -154,11 +157,11 @@ class GrpcServer:
             except RpcError as error:
                 await context.abort(error.status.value, error.message)
             except Exception:
+                log.exception("rpc failed", method=method.path)
                 await self._fail(method, context)
 
         return call
 
     async def _fail(self, method: Method, context: _Context) -> None:
-        log.exception("rpc failed", method=method.path)
         self._metrics.inc("hubgate_grpc_failures_total", method=method.path)
         await context.abort(grpc.StatusCode.INTERNAL, "internal error")

@@ -150,7 +150,9 @@ def _parse_jwk(entry: Mapping[str, Any]) -> VerificationKey:
     return VerificationKey(*_bind(key))
 
 
-def _narrow(key: VerificationKey, algorithm: object, kid: str | None) -> VerificationKey:
+def _narrow(
+    key: VerificationKey, algorithm: object, kid: str | None
+) -> VerificationKey:
     if algorithm is None:
         return VerificationKey(key.key, key.algorithms, kid)
     if algorithm not in key.algorithms:
@@ -168,4 +170,6 @@ def _bind(key: object) -> tuple[PublicKey, frozenset[str]]:
             return key, frozenset({_EC[key.curve.name]})
         case Ed25519PublicKey():
             return key, frozenset({"EdDSA"})
+        case _:
+            pass
     raise KeyRefused("use RSA, EC P-256, P-384, P-521 or Ed25519")

@@ -17,6 +17,12 @@ from runtime.settings import EnvironmentModel, SecretFileField, SettingsError
 
 log = get_logger(__name__)
 
+_KEY_VARIABLES = (
+    "HUBGATE_JWT_SECRET_FILE",
+    "HUBGATE_JWT_PEM_FILES",
+    "HUBGATE_JWKS_FILE",
+)
+
 
 class IdentitySettings(EnvironmentModel):
     """Where the verification keys are and what else a token must satisfy."""
@@ -56,10 +62,7 @@ class IdentitySettings(EnvironmentModel):
             return merge([keys])
         except KeyRefused as error:
             raise SettingsError(
-                [
-                    f"{error}: set HUBGATE_JWT_SECRET_FILE, HUBGATE_JWT_PEM_FILES "
-                    "or HUBGATE_JWKS_FILE"
-                ]
+                [f"{error}: set one of {', '.join(_KEY_VARIABLES)}"]
             ) from None
 
     def _from_jwks(self, problems: list[str]) -> list[VerificationKey]:
