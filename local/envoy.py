@@ -1,0 +1,79 @@
+"""Envoy as a process of its own, configured by environment: `python -m local.envoy`.
+
+For containers. The process becomes Envoy, so that a signal reaches Envoy itself.
+"""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from string import Template
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from local import binaries
+from local.errors import LocalError
+from local.settings import packaged_bootstrap
+from runtime.settings import Address, AddressField, EnvironmentModel, SettingsError
+
+CLUSTER: Final = "hubgate"
+EXIT_BAD_SETTINGS: Final = 2
+
+#: What may stand in the bootstrap's YAML as it is.
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+
+
+class EnvoySettings(EnvironmentModel):
+    """Which Envoy, whose configuration, and where its admin listens."""
+
+    node_id: _Name = Field(default_factory=socket.gethostname)
+    ads_host: _Name = "127.0.0.1"
+    ads_port: int = Field(default=18000, ge=1, le=65535)
+    envoy_admin: AddressField = Address(host="127.0.0.1", port=9901)
+    envoy_concurrency: int = Field(default=2, ge=1, le=256)
+    envoy_binary: Path | None = None
+    envoy_bootstrap: Path = Field(default_factory=packaged_bootstrap)
+
+
+def bootstrap(template: str, settings: EnvoySettings) -> str:
+    """Fill in the bootstrap; a placeholder that it does not know is an error."""
+    return Template(template).substitute(
+        node_id=settings.node_id,
+        node_cluster=CLUSTER,
+        admin_host=settings.envoy_admin.host,
+        admin_port=settings.envoy_admin.port,
+        ads_host=settings.ads_host,
+        ads_port=settings.ads_port,
+    )
+
+
+def argv(binary: Path, settings: EnvoySettings, configuration: str) -> list[str]:
+    """Envoy's command line; the configuration travels in it and leaves no file."""
+    return [
+        str(binary),
+        "--config-yaml",
+        configuration,
+        "--disable-hot-restart",
+        "--file-flush-interval-msec",
+        "200",
+        "--concurrency",
+        str(settings.envoy_concurrency),
+    ]
+
+
+def main() -> None:
+    """Become Envoy."""
+    try:
+        # An entry point, like local/cli.py: nothing else reads this environment.
+        settings = EnvoySettings.from_environ(os.environ)  # noqa: TID251
+        binary = settings.envoy_binary or binaries.envoy()
+        configuration = bootstrap(settings.envoy_bootstrap.read_text(), settings)
+    except (SettingsError, LocalError, OSError, KeyError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_BAD_SETTINGS)
+    os.execv(binary, argv(binary, settings, configuration))  # noqa: S606 - no shell wanted
+
+
+if __name__ == "__main__":
+    main()
