@@ -102,3 +102,24 @@ def _listen(address: Address) -> socket.socket:
 class _Server(uvicorn.Server):
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # signals belong to runtime.lifecycle
         return nullcontext()
+
+
+class OpsServer:
+    """The operators' server of a gRPC service; absent when no address is set."""
+
+    def __init__(
+        self, address: Address | None, health: Health, metrics: Metrics
+    ) -> None:
+        self._server = (
+            HttpServer(ops_app(health, metrics), address, drain_timeout_s=1.0)
+            if address is not None
+            else None
+        )
+
+    async def start(self) -> None:
+        if self._server is not None:
+            await self._server.start()
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop()

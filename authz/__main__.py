@@ -1,0 +1,44 @@
+"""Composition root of `authz`: settings -> adapters -> service -> serve."""
+
+import asyncio
+import os
+
+from authz.authorizer import Authorizer
+from authz.service import AuthzService
+from authz.settings import Settings
+from runtime import lifecycle, logs, redis
+from runtime.clock import SystemClock
+from runtime.grpc_server import GrpcServer
+from runtime.health import Health
+from runtime.identity.blacklist_redis import RedisBlacklist
+from runtime.metrics import Metrics
+from runtime.ops_server import OpsServer
+
+
+async def main(stop: asyncio.Event) -> None:
+    settings = Settings.from_environ(os.environ)
+    logs.configure("authz", settings)
+    metrics, health = Metrics(), Health()
+    client = redis.connect(settings.redis_url, timeout_s=settings.redis_timeout_s)
+    health.add("redis", lambda: redis.ping(client))
+    authorizer = Authorizer(
+        keys=settings.key_set(),
+        checks=settings.checks(),
+        blacklist=RedisBlacklist(client),
+        on_redis_down=settings.authz_on_redis_down,
+        clock=SystemClock(),
+        metrics=metrics,
+    )
+    service = AuthzService(authorizer, metrics)
+    server = GrpcServer(settings.authz_listen, service.methods(), metrics)
+    ops = OpsServer(settings.ops_listen, health, metrics)
+    await server.start()
+    await ops.start()
+    await stop.wait()
+    await server.stop(settings.drain_timeout_s)
+    await ops.stop()
+    await client.aclose()
+
+
+if __name__ == "__main__":
+    lifecycle.run(main)

@@ -1,0 +1,85 @@
+"""Finds out what the rule needs to know, and applies it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from authz import credentials
+from authz.credentials import Bearer, Malformed, Missing
+from authz.decision import (
+    GUEST,
+    Decision,
+    Policy,
+    deny,
+    with_token,
+    without_token,
+)
+from runtime.clock import Clock
+from runtime.contracts import AuthPolicy, ErrorCode
+from runtime.identity.blacklist import Blacklist, BlacklistUnavailable
+from runtime.identity.keys import KeySet
+from runtime.identity.tokens import Checks, Claims, verify
+from runtime.metrics import Metrics
+
+
+class OnRedisDown(StrEnum):
+    """What a genuine token is worth while nobody can say whether it is revoked."""
+
+    DENY = "deny"
+    ALLOW = "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """What Envoy says about a request; `None` = the header is absent."""
+
+    policy: Policy
+    authorization: str | None = None
+    websocket_protocol: str | None = None
+
+
+class Authorizer:
+    """One per process; holds no state of its own."""
+
+    def __init__(
+        self,
+        *,
+        keys: KeySet,
+        checks: Checks,
+        blacklist: Blacklist,
+        on_redis_down: OnRedisDown,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._keys = keys
+        self._checks = checks
+        self._blacklist = blacklist
+        self._on_redis_down = on_redis_down
+        self._clock = clock
+        self._metrics = metrics
+
+    async def decide(self, request: AccessRequest) -> Decision:
+        policy = request.policy
+        if policy.auth is AuthPolicy.NONE:
+            return GUEST
+        match credentials.find(request.authorization, request.websocket_protocol):
+            case Missing():
+                return without_token(policy)
+            case Malformed(reason):
+                return deny(ErrorCode.TOKEN_INVALID, reason)
+            case Bearer(token):
+                return await self._decide_token(policy, token)
+
+    async def _decide_token(self, policy: Policy, token: str) -> Decision:
+        verified = verify(token, self._keys, self._checks, self._clock.now())
+        if not isinstance(verified, Claims):
+            return with_token(policy, verified, revoked=False)
+        try:
+            revoked = await self._blacklist.is_revoked(verified)
+        except BlacklistUnavailable:
+            self._metrics.inc(
+                "hubgate_authz_store_failures_total", action=self._on_redis_down
+            )
+            if self._on_redis_down is OnRedisDown.DENY:
+                return deny(ErrorCode.AUTH_UNAVAILABLE, "blacklist_unavailable")
+            revoked = False
+        return with_token(policy, verified, revoked=revoked)

@@ -1,0 +1,110 @@
+"""The rule: a route's policy and what is known of the caller make a decision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runtime.contracts import (
+    CONTEXT_AUTH,
+    CONTEXT_ROLES,
+    CONTEXT_ROUTE,
+    ROLE_GUEST,
+    AuthPolicy,
+    ErrorCode,
+)
+from runtime.identity.tokens import Claims, Rejected
+
+
+class PolicyMissing(Exception):
+    """The route's policy did not arrive with the request, or can't be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a route asks; `roles` empty = any role."""
+
+    route: str
+    auth: AuthPolicy
+    roles: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, str]) -> "Policy":
+        """The policy as it travels in Envoy's context extensions.
+
+        Raises:
+            PolicyMissing: a request without a readable policy must not pass.
+        """
+        try:
+            auth = AuthPolicy(context[CONTEXT_AUTH])
+            route = context[CONTEXT_ROUTE]
+        except (KeyError, ValueError) as error:
+            raise PolicyMissing(str(error)) from error
+        roles = context.get(CONTEXT_ROLES, "").split(",")
+        return cls(route, auth, frozenset(role for role in roles if role))
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Passes, as this caller; a guest has no user id."""
+
+    user_id: str | None
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Does not pass; `status` is the HTTP status that the client sees."""
+
+    code: ErrorCode
+    status: int
+    message: str
+    reason: str
+    user_id: str | None = None
+    role: str = ROLE_GUEST
+
+
+Decision = Allow | Deny
+
+_MESSAGES = {
+    ErrorCode.TOKEN_MISSING: "Authentication is required: send a bearer token",
+    ErrorCode.TOKEN_INVALID: "The token is not valid",
+    ErrorCode.TOKEN_EXPIRED: "The token has expired",
+    ErrorCode.TOKEN_REVOKED: "The token has been revoked",
+    ErrorCode.FORBIDDEN: "Your role may not use this resource",
+    ErrorCode.AUTH_UNAVAILABLE: "Authorization can't be checked now, try again later",
+}
+_STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.AUTH_UNAVAILABLE: 503}
+
+GUEST = Allow(None, ROLE_GUEST, "guest")
+
+
+def deny(code: ErrorCode, reason: str, claims: Claims | None = None) -> Deny:
+    """A denial in the words that clients read."""
+    return Deny(
+        code,
+        _STATUS.get(code, 401),
+        _MESSAGES[code],
+        reason,
+        claims.sub if claims else None,
+        claims.role if claims else ROLE_GUEST,
+    )
+
+
+def without_token(policy: Policy) -> Decision:
+    """What a caller without a credential gets."""
+    if policy.auth is AuthPolicy.REQUIRED or policy.roles:
+        return deny(ErrorCode.TOKEN_MISSING, "token_missing")
+    return GUEST
+
+
+def with_token(
+    policy: Policy, verified: Claims | Rejected, *, revoked: bool
+) -> Decision:
+    """What a caller with a credential gets; a bad token is worse than none."""
+    if isinstance(verified, Rejected):
+        return deny(verified.code, verified.reason)
+    if revoked:
+        return deny(ErrorCode.TOKEN_REVOKED, "revoked", verified)
+    if policy.roles and verified.role not in policy.roles:
+        return deny(ErrorCode.FORBIDDEN, "role", verified)
+    return Allow(verified.sub, verified.role, "token")

@@ -1,0 +1,147 @@
+"""ext_authz on the wire: CheckRequest -> AccessRequest, Decision -> CheckResponse.
+
+Envoy: envoy.service.auth.v3.Authorization. Whatever fails is answered as a denial.
+"""
+
+from typing import Any
+
+from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
+from envoy.service.auth.v3 import external_auth_pb2 as pb
+from envoy.type.v3.http_status_pb2 import HttpStatus
+from google.rpc.code_pb2 import OK, PERMISSION_DENIED
+
+from authz.authorizer import AccessRequest, Authorizer
+from authz.decision import Allow, Decision, Deny, Policy, PolicyMissing, deny
+from runtime.answers import error_body
+from runtime.contracts import (
+    HEADER_AUTHORIZATION,
+    HEADER_REQUEST_ID,
+    HEADER_USER_ID,
+    HEADER_USER_ROLE,
+    HEADER_WEBSOCKET_PROTOCOL,
+    METADATA_REASON,
+    METADATA_ROLE,
+    METADATA_USER_ID,
+    ErrorCode,
+)
+from runtime.grpc_server import Unary
+from runtime.logs import get_logger
+from runtime.metrics import Metrics
+
+log = get_logger(__name__)
+
+PATH = "/envoy.service.auth.v3.Authorization/Check"
+
+#: RFC 6750 §3: no error code when the request carried no credential at all.
+_CHALLENGES = {
+    ErrorCode.TOKEN_MISSING: 'Bearer realm="hubgate"',
+    ErrorCode.TOKEN_INVALID: 'Bearer realm="hubgate", error="invalid_token"',
+    ErrorCode.TOKEN_EXPIRED: (
+        'Bearer realm="hubgate", error="invalid_token", '
+        'error_description="The token has expired"'
+    ),
+    ErrorCode.TOKEN_REVOKED: (
+        'Bearer realm="hubgate", error="invalid_token", '
+        'error_description="The token has been revoked"'
+    ),
+}
+
+
+class AuthzService:
+    """The adapter between Envoy and the authorizer."""
+
+    def __init__(self, authorizer: Authorizer, metrics: Metrics) -> None:
+        self._authorizer = authorizer
+        self._metrics = metrics
+
+    def methods(self) -> list[Unary]:
+        return [
+            Unary(
+                PATH,
+                pb.CheckRequest.FromString,
+                pb.CheckResponse.SerializeToString,
+                self.check,
+            )
+        ]
+
+    async def check(self, request: Any) -> Any:  # protobuf messages have no stubs
+        """Answer one CheckRequest; never raises."""
+        route = ""
+        try:
+            access = _read(request)
+            route = access.policy.route
+            decision = await self._authorizer.decide(access)
+        except PolicyMissing:
+            log.exception("request without a route policy denied")
+            decision = deny(ErrorCode.FORBIDDEN, "policy_missing")
+        except Exception:  # the trust edge: no exception may let a request pass
+            log.exception("decision failed; denied")
+            decision = deny(ErrorCode.AUTH_UNAVAILABLE, "internal_error")
+        request_id = request.attributes.request.http.headers.get(HEADER_REQUEST_ID)
+        self._record(decision, route, request_id)
+        return _write(decision, request_id)
+
+    def _record(self, decision: Decision, route: str, request_id: str | None) -> None:
+        allowed = isinstance(decision, Allow)
+        verdict = "allow" if allowed else "deny"
+        self._metrics.inc(
+            "hubgate_authz_decisions_total", verdict=verdict, reason=decision.reason
+        )
+        (log.debug if allowed else log.info)(
+            "decision",
+            verdict=verdict,
+            reason=decision.reason,
+            user=decision.user_id,
+            role=decision.role,
+            route=route,
+            request_id=request_id,
+        )
+
+
+def _read(request: Any) -> AccessRequest:
+    attributes = request.attributes
+    headers = attributes.request.http.headers
+    return AccessRequest(
+        policy=Policy.from_context(attributes.context_extensions),
+        authorization=headers.get(HEADER_AUTHORIZATION),
+        websocket_protocol=headers.get(HEADER_WEBSOCKET_PROTOCOL),
+    )
+
+
+def _write(decision: Decision, request_id: str | None) -> Any:
+    response = pb.CheckResponse()
+    metadata = response.dynamic_metadata
+    metadata[METADATA_ROLE] = decision.role
+    metadata[METADATA_REASON] = decision.reason
+    if decision.user_id is not None:
+        metadata[METADATA_USER_ID] = decision.user_id
+    match decision:
+        case Allow():
+            response.status.code = OK
+            response.ok_response.headers.extend(_identity(decision))
+        case Deny():
+            response.status.code = PERMISSION_DENIED
+            denied = response.denied_response
+            denied.status.CopyFrom(HttpStatus(code=decision.status))
+            denied.body = error_body(decision.code, decision.message, request_id)
+            denied.headers.append(_header("content-type", "application/json"))
+            if challenge := _CHALLENGES.get(decision.code):
+                denied.headers.append(_header("www-authenticate", challenge))
+    return response
+
+
+def _identity(allow: Allow) -> list[Any]:
+    if allow.user_id is None:
+        return [_header(HEADER_USER_ROLE, allow.role)]
+    return [
+        _header(HEADER_USER_ID, allow.user_id),
+        _header(HEADER_USER_ROLE, allow.role),
+    ]
+
+
+def _header(name: str, value: str) -> Any:
+    # Overwriting, so that nothing a client sent stands beside it.
+    return HeaderValueOption(
+        header=HeaderValue(key=name, value=value),
+        append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
