@@ -76,6 +76,11 @@ def blacklist_user_key(sub: str) -> str:
     return f"bl:user:{sub}"
 
 
+def rate_limit_key(subject: str, scope: str) -> str:
+    """A sliding-window counter; the braces keep one caller's counters on one node."""
+    return f"rl:{{{subject}}}:{scope}"
+
+
 def config_key(service: str) -> str:
     """Holds the JSON document that `service` obeys; changes are announced on `cfg`."""
     return f"cfg:{service}"
@@ -114,6 +119,8 @@ DESCRIPTOR_ROUTE: Final = "route"
 DESCRIPTOR_ROLE: Final = "role"
 DESCRIPTOR_USER: Final = "user"
 DESCRIPTOR_ADDRESS: Final = "remote_address"
+#: Counts nothing; the 429 body tells it to the client.
+DESCRIPTOR_REQUEST_ID: Final = "request_id"
 
 # --- Envoy: access log ----------------------------------------------------------
 
