@@ -72,6 +72,11 @@ def find_account(owner_of: Path) -> Account | None:
     return _named(ACCOUNT) or _create(ACCOUNT) or _named(_FALLBACK) or _complain()
 
 
+def existing_name() -> str | None:
+    """The system user that PostgreSQL would run as, if it is there already."""
+    return ACCOUNT if _named(ACCOUNT) is not None else None
+
+
 def find_way(account: Account | None, binary: Path, folder: Path) -> Way:
     """The least privileged way in which the account reaches binary and folder.
 

@@ -4,13 +4,77 @@ import errno
 import random
 import socket
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from local.errors import LocalError
+from local.settings import PortChoice
 
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 10_000
 _DEFAULT_EPHEMERAL_START = 32_768
+
+#: Field of `Ports` -> its default and the option that moves it; the rest is free.
+_DEFAULTS = {
+    "gateway": (3000, "--port"),
+    "control": (8000, "--control-port"),
+    "ads": (18000, "--ads-port"),
+    "envoy_admin": (9901, "--admin-port"),
+    "auth": (3001, "--upstream-port"),
+    "core": (3002, "--upstream-port"),
+    "mcp": (3003, "--upstream-port"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where everything listens; `auth`, `core`, `mcp` are the demo upstreams."""
+
+    gateway: int
+    control: int
+    ads: int
+    envoy_admin: int
+    auth: int
+    core: int
+    mcp: int
+    redis: int
+    postgres: int
+
+
+def choose(choice: PortChoice, *, host: str, demo: bool) -> Ports:
+    """Ports as asked for, or the defaults, or free ones.
+
+    Raises:
+        LocalError: one is in use; names it and the option that moves it.
+    """
+    wanted = _wanted(choice)
+    for name, port in wanted.items():
+        used = demo or name not in {"auth", "core", "mcp"}
+        where = host if name == "gateway" else "127.0.0.1"
+        if used and not is_free(port, where):
+            raise LocalError(
+                f"port {port} ({name}) is in use: choose another with"
+                f" {_DEFAULTS[name][1]}, or take free ones with --port 0"
+            )
+    missing = [name for name in Ports.__slots__ if name not in wanted]
+    found = free_ports(len(missing), excluding=wanted.values())
+    return Ports(**wanted, **dict(zip(missing, found, strict=True)))
+
+
+def _wanted(choice: PortChoice) -> dict[str, int]:
+    first = choice.upstream
+    given = {
+        "gateway": choice.gateway or None,
+        "control": choice.control,
+        "ads": choice.ads,
+        "envoy_admin": choice.envoy_admin,
+        "auth": first,
+        "core": first and first + 1,
+        "mcp": first and first + 2,
+    }
+    if choice.gateway:
+        given = {name: port or _DEFAULTS[name][0] for name, port in given.items()}
+    return {name: port for name, port in given.items() if port}
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:

@@ -137,6 +137,12 @@ def _serves(pid: int, data: Path) -> bool:
     return os.fsencode(data) in command_line.split(b"\0")
 
 
+async def check(url: str) -> None:
+    """Raise unless one can log in."""
+    connection = await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S)
+    await connection.close()
+
+
 async def ensure_database(url: str, database: str = DATABASE) -> None:
     """Connect to the server at `url` and create the database if it is missing."""
     admin_url = url.rpartition("/")[0] + "/postgres"

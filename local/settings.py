@@ -58,6 +58,11 @@ class Settings:
         return self.data_dir / "jwt.secret" if self.demo else None
 
     @property
+    def reachable_host(self) -> str:
+        """Where a client on this machine finds the gateway."""
+        return "127.0.0.1" if self.host in {"0.0.0.0", ""} else self.host  # noqa: S104 - compared, not bound
+
+    @property
     def colour(self) -> bool:
         return not self.environ.get("NO_COLOR") and os.isatty(1)
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from local.files import write_private
 
 _LOCK = "lock"
 _STATE = "stack.json"
+#: Who only asks whether a stack lives holds the lock for an instant.
+_LOCK_ATTEMPTS = 5
+_LOCK_RETRY_S = 0.05
 #: sockaddr_un holds 108 bytes with the final zero; the longest name is added to it.
 _LONGEST_RUN_DIR = 107 - len("/ratelimit-0-ops.sock")
 
@@ -33,6 +37,10 @@ class DataDir:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def admin_token(self) -> Path:
+        return self.path / "admin.token"
 
     @property
     def run(self) -> Path:
@@ -78,16 +86,14 @@ class Lock:
         """
         path = self._data.path / _LOCK
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        previous = _parse(os.read(descriptor, 4096))
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        previous = _parse(os.pread(descriptor, 4096, 0))
+        if not _lock(descriptor):
             os.close(descriptor)
             raise DataDirBusyError(
                 f"{self._data.path} is in use by the stack with pid"
                 f" {previous.get('pid', '?')}: stop that one, or choose another"
                 " --data-dir"
-            ) from None
+            )
         self._descriptor = descriptor
         entry = json.dumps({"pid": os.getpid(), "stack": self._stack})
         os.ftruncate(descriptor, 0)
@@ -97,6 +103,9 @@ class Lock:
         return previous.get("stack")
 
     def release(self) -> None:
+        """Let go, and forget what a running stack told."""
+        if self._descriptor < 0:
+            return
         with contextlib.suppress(OSError):
             (registry() / self._stack).unlink()
         (self._data.path / _STATE).unlink(missing_ok=True)
@@ -164,6 +173,15 @@ def _private_temp() -> Path:
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise LocalError(f"{folder} is not private to this user: remove it")
     return folder
+
+
+def _lock(descriptor: int) -> bool:
+    for _ in range(_LOCK_ATTEMPTS):
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_LOCK_RETRY_S)
+    return False
 
 
 def _is_locked(path: Path) -> bool:

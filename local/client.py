@@ -1,0 +1,79 @@
+"""Speaks to the control API for the command line."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from local.errors import LocalError
+
+_TIMEOUT_S = 10.0
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class ControlClient:
+    """The control API at one address, with an admin token."""
+
+    def __init__(self, url: str, admin_token: str) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {admin_token}"}
+        # A proxy of the environment cannot reach this machine's loopback.
+        self._trust_env = urlsplit(url).hostname not in _LOOPBACK
+
+    def token(self, user: str, role: str, ttl_s: int | None = None) -> str:
+        body = {"user": user, "role": role}
+        if ttl_s is not None:
+            body |= {"ttl_s": ttl_s}  # type: ignore[dict-item]
+        return str(self.call("POST", "/control/v1/tokens", json=body)["token"])
+
+    def revoke(self, what: dict[str, str]) -> dict[str, Any]:
+        return self.call("POST", "/control/v1/revocations", json=what)
+
+    def usage_logs(self, params: dict[str, str]) -> dict[str, Any]:
+        return self.call("GET", "/api/usage/logs", params=params)
+
+    def health(self) -> None:
+        self.call("GET", "/health")
+
+    def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The JSON answer.
+
+        Raises:
+            LocalError: no answer, or a refusal; in the words of the API.
+        """
+        try:
+            with httpx.Client(timeout=_TIMEOUT_S, trust_env=self._trust_env) as client:
+                answer = client.request(
+                    method, self._url + path, headers=self._headers, **options
+                )
+        except httpx.InvalidURL as error:
+            raise LocalError(f"{self._url}: {error}; give --control URL") from None
+        except httpx.HTTPError as error:
+            raise LocalError(
+                f"the control API at {self._url} does not answer ({error}): start the"
+                " stack with `hubgate up --demo`, or give --control URL"
+            ) from None
+        if answer.is_success:
+            return _object(answer)
+        raise LocalError(_refusal(answer))
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        value = answer.json() if answer.content else {}
+    except ValueError:
+        raise LocalError(f"{answer.url} is not a control API: no JSON") from None
+    return value if isinstance(value, dict) else {"items": value}
+
+
+def _refusal(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+    except ValueError:
+        body = {}
+    message = (
+        body.get("message") or body.get("detail") if isinstance(body, dict) else ""
+    )
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        message = f"{message or 'not authorised'}: give --admin-token TOKEN"
+    return f"control answered {answer.status_code}: {message or answer.reason_phrase}"

@@ -1,0 +1,181 @@
+"""The command line and environment of every process of a stack but the engines."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from local import binaries, probes
+from local.files import write_private
+from local.ports import Ports
+from local.processes import Spec
+from local.settings import Settings, packaged_bootstrap
+from local.state import DataDir
+
+#: Two of each: while one is replaced, its sibling answers.
+SIDECARS = ("authz", "ratelimit")
+_REPLICAS = 2
+UPSTREAMS = ("auth", "core", "mcp")
+_LOOPBACK = "127.0.0.1"
+#: Envoy's access log is flushed every 0.2 s; what is pending at TERM would be lost.
+_ACCESS_LOG_FLUSH_S = 0.6
+_DEFAULT_CONCURRENCY = "1"
+_ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that is decided before the first process starts."""
+
+    settings: Settings
+    data: DataDir
+    ports: Ports
+    redis_url: str
+    database_url: str
+
+    def environ(self) -> Mapping[str, str]:
+        """What every process gets."""
+        given = self.settings.environ
+        paths = (str(_ROOT), given.get("PYTHONPATH", ""))
+        common = {
+            **given,
+            "HUBGATE_ENV": given.get("HUBGATE_ENV") or "development",
+            "HUBGATE_REDIS_URL": self.redis_url,
+            "HUBGATE_DATABASE_URL": self.database_url,
+            "PYTHONPATH": ":".join(path for path in paths if path),
+        }
+        if self.settings.jwt_secret_file is not None:
+            common["HUBGATE_JWT_SECRET_FILE"] = str(self.settings.jwt_secret_file)
+        return common
+
+    def socket(self, name: str) -> Path:
+        return self.data.run / f"{name}.sock"
+
+
+def services(plan: Plan) -> list[Spec]:
+    """The four services and, with the demo, its upstreams."""
+    specs = [_usage_sink(plan), _control(plan)]
+    for kind in SIDECARS:
+        specs.extend(_sidecar(plan, kind, number) for number in range(_REPLICAS))
+    if plan.settings.demo:
+        specs.extend(_upstream(plan, name) for name in UPSTREAMS)
+    return specs
+
+
+def envoy(plan: Plan) -> Spec:
+    """Envoy; ready when a request passes through the gateway."""
+    ports = plan.ports
+    bootstrap = plan.data.path / "envoy.yaml"
+    values = {
+        "node_id": plan.settings.environ.get("HUBGATE_NODE_ID") or "local",
+        "node_cluster": "hubgate",
+        "admin_host": _LOOPBACK,
+        "admin_port": ports.envoy_admin,
+        "ads_host": _LOOPBACK,
+        "ads_port": ports.ads,
+    }
+    template = Template(packaged_bootstrap().read_text())
+    write_private(bootstrap, template.substitute(values).encode())
+    admin = (_LOOPBACK, ports.envoy_admin)
+    concurrency = plan.settings.environ.get("HUBGATE_ENVOY_CONCURRENCY")
+
+    async def ready() -> None:
+        await probes.answers(admin, "/ready")
+        await probes.answers((plan.settings.reachable_host, ports.gateway), "/health")
+
+    async def drain() -> None:
+        await probes.request("POST", admin, "/drain_listeners?graceful")
+        await asyncio.sleep(_ACCESS_LOG_FLUSH_S)
+
+    return Spec(
+        name="envoy",
+        kind="envoy",
+        argv=(
+            *(str(binaries.envoy()), "-c", str(bootstrap)),
+            # Hot restart would tie Envoy's life to the thread that started it.
+            *("--disable-hot-restart", "--file-flush-interval-msec", "200"),
+            *("--concurrency", concurrency or _DEFAULT_CONCURRENCY, "-l", "warning"),
+        ),
+        ready=ready,
+        before_stop=drain,
+        stop_timeout_s=5.0,
+    )
+
+
+def _python(module: str, *arguments: str) -> tuple[str, ...]:
+    # -P: the caller's folder may hold anything, also a module of that name.
+    return (sys.executable, "-P", "-m", module, *arguments)
+
+
+def _usage_sink(plan: Plan) -> Spec:
+    return _service(plan, "usage_sink", "usage_sink")
+
+
+def _sidecar(plan: Plan, kind: str, number: int) -> Spec:
+    return _service(plan, kind, f"{kind}-{number}")
+
+
+def _service(plan: Plan, kind: str, name: str) -> Spec:
+    listen, ops = plan.socket(name), plan.socket(f"{name}-ops")
+
+    async def prepare() -> None:
+        listen.unlink(missing_ok=True)
+        ops.unlink(missing_ok=True)
+
+    return Spec(
+        name=name,
+        kind=kind,
+        argv=_python(kind),
+        env={
+            f"HUBGATE_{kind.upper()}_LISTEN": f"unix:{listen}",
+            "HUBGATE_OPS_LISTEN": f"unix:{ops}",
+        },
+        prepare=prepare,
+        ready=lambda: probes.answers(ops, "/health/ready"),
+    )
+
+
+def _control(plan: Plan) -> Spec:
+    ports, settings = plan.ports, plan.settings
+    env = {
+        "HUBGATE_CONTROL_LISTEN": f"{_LOOPBACK}:{ports.control}",
+        "HUBGATE_CONTROL_UPSTREAM": f"{_LOOPBACK}:{ports.control}",
+        "HUBGATE_ADS_LISTEN": f"{_LOOPBACK}:{ports.ads}",
+        "HUBGATE_GATEWAY_LISTEN": f"{settings.host}:{ports.gateway}",
+        "HUBGATE_CONFIG_FILE": str(settings.config),
+        "HUBGATE_ADMIN_TOKEN_FILE": str(plan.data.admin_token),
+        "HUBGATE_USAGE_SINK_ADDRESSES": f"unix:{plan.socket('usage_sink')}",
+        "HUBGATE_ACCESS_LOG_FILE": str(plan.data.logs / "access.jsonl"),
+        "HUBGATE_ENVOY_BINARY": str(binaries.envoy()),
+        "HUBGATE_OPS_LISTEN": "",
+    }
+    for kind in SIDECARS:
+        sockets = [plan.socket(f"{kind}-{number}") for number in range(_REPLICAS)]
+        addresses = ",".join(f"unix:{socket}" for socket in sockets)
+        env[f"HUBGATE_{kind.upper()}_ADDRESSES"] = addresses
+    if settings.jwt_secret_file is not None:
+        env["HUBGATE_TOKEN_SIGNING_KEY_FILE"] = str(settings.jwt_secret_file)
+    if settings.demo:
+        for name in UPSTREAMS:
+            address = f"{_LOOPBACK}:{getattr(ports, name)}"
+            env[f"HUBGATE_UPSTREAM_{name.upper()}"] = address
+    return Spec(
+        name="control",
+        kind="control",
+        argv=_python("control"),
+        env=env,
+        ready=lambda: probes.answers((_LOOPBACK, ports.control), "/health"),
+    )
+
+
+def _upstream(plan: Plan, name: str) -> Spec:
+    port: int = getattr(plan.ports, name)
+    return Spec(
+        name=f"demo-{name}",
+        kind="upstreams",
+        argv=_python("local.demo", name),
+        env={"HUBGATE_DEMO_LISTEN": f"{_LOOPBACK}:{port}", "HUBGATE_OPS_LISTEN": ""},
+        ready=lambda: probes.connects(_LOOPBACK, port),
+    )

@@ -1,0 +1,252 @@
+"""One whole stack: from a data directory to the ready line, and back to nothing."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import secrets
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from local import ports, postgres, services, valkey, watchdog
+from local.client import ControlClient
+from local.console import Console, Style
+from local.engines import ping_redis, postgres_spec, valkey_spec
+from local.errors import LocalError
+from local.files import kept_secret
+from local.guard import Guard
+from local.processes import Spec, Supervisor
+from local.services import Plan
+from local.settings import Settings
+from local.state import DataDir, Lock, write_state
+
+DEMO_ROLES = ("user", "manager", "admin")
+DEMO_TOKEN_TTL_S = 24 * 3600
+KINDS = ("envoy", "authz", "ratelimit", "usage_sink", "control", "redis", "postgres")
+_SECRET_BYTES = 48
+_EXTERNAL_DEADLINE_S = 10.0
+_EXIT_KILLED = 130
+#: Envoy holds two descriptors for each connection.
+_OPEN_FILES = 65_536
+
+Show = Callable[[dict[str, Any]], str]
+
+
+async def run(settings: Settings, show: Show) -> None:
+    """Start everything, say so, and stop everything at a signal.
+
+    Raises:
+        LocalError: it could not start; whatever had started is stopped again.
+    """
+    settings.check()
+    _raise_open_files()
+    console = Console(_style(settings))
+    stack = Stack(settings, console)
+    try:
+        async with _signals(stack.kill) as stop:
+            try:
+                ready = await _unless(stop, stack.start())
+                if ready is not None:
+                    console.ready(show(ready))
+                    await stop.wait()
+            finally:
+                console.note("stopping")
+                await stack.stop()
+    finally:
+        console.close()
+
+
+def _style(settings: Settings) -> Style:
+    if settings.json:
+        return Style.JSON
+    return Style.COLOUR if settings.colour else Style.PLAIN
+
+
+class Stack:
+    """The processes of one data directory."""
+
+    def __init__(self, settings: Settings, console: Console) -> None:
+        self._settings = settings
+        self._data = DataDir(settings.data_dir)
+        self._id = secrets.token_hex(8)
+        self._console = console
+        self._lock = Lock(self._data, self._id)
+        self._guard = Guard(self._id)
+        self._supervisor: Supervisor | None = None
+        self._facts: dict[str, Any] = {}
+
+    async def start(self) -> dict[str, Any]:
+        """Give the content of the ready line."""
+        self._data.create()
+        previous = self._lock.take()
+        if previous is not None:
+            self._console.note("an earlier stack here was killed: clearing up")
+            await asyncio.to_thread(watchdog.sweep, previous)
+        await self._guard.start()
+        settings = self._settings
+        chosen = ports.choose(settings.ports, host=settings.host, demo=settings.demo)
+        admin_token = self._make_secrets()
+        engines, plan = await self._prepare_engines(chosen)
+        self._supervisor = Supervisor(
+            stack=self._id,
+            environ=plan.environ(),
+            console=self._console,
+            logs=self._data.logs,
+            on_change=self._publish,
+        )
+        await self._supervisor.start(engines)
+        await _check_external(settings)
+        await self._supervisor.start(services.services(plan))
+        await self._supervisor.start([services.envoy(plan)])
+        self._facts = _facts(plan, admin_token)
+        if settings.demo:
+            control = ControlClient(self._facts["control"], admin_token)
+            self._facts["tokens"] = await asyncio.to_thread(_demo_tokens, control)
+        self._publish()
+        return self._facts
+
+    async def stop(self) -> None:
+        if self._supervisor is not None:
+            await self._supervisor.stop()
+        await self._guard.stop()
+        self._lock.release()
+
+    def kill(self) -> None:
+        """End now; the watchdog ends what this misses."""
+        if self._supervisor is not None:
+            self._supervisor.kill()
+        os._exit(_EXIT_KILLED)
+
+    def _make_secrets(self) -> str:
+        given = self._settings.environ.get("HUBGATE_JWT_SECRET_FILE")
+        secret_file = self._settings.jwt_secret_file
+        if secret_file is not None and not given:
+            kept_secret(secret_file, _raw_secret)
+        token = kept_secret(
+            self._data.admin_token, lambda: secrets.token_urlsafe(32).encode()
+        )
+        return token.decode().strip()
+
+    async def _prepare_engines(self, chosen: ports.Ports) -> tuple[list[Spec], Plan]:
+        """Those of our own; a server that was given is used as it is."""
+        specs: list[Spec] = []
+        settings, path = self._settings, self._data.path
+        redis_url, database_url = settings.redis_url, settings.database_url
+        if redis_url is None:
+            server = valkey.prepare(path / "redis", chosen.redis)
+            specs.append(valkey_spec(server))
+            redis_url = server.url
+        if database_url is None:
+            cluster = await asyncio.to_thread(postgres.prepare, path / "postgres")
+            specs.append(postgres_spec(cluster, chosen.postgres, self._id))
+            database_url = cluster.url(chosen.postgres)
+        plan = Plan(
+            settings=settings,
+            data=self._data,
+            ports=chosen,
+            redis_url=redis_url,
+            database_url=database_url,
+        )
+        return specs, plan
+
+    def _publish(self) -> None:
+        """Write down what is true now, for `hubgate token` and the like."""
+        if self._facts and self._supervisor is not None:
+            pids = self._supervisor.pids()
+            kinds = (*KINDS, *(kind for kind in pids if kind not in KINDS))
+            self._facts["pids"] = {kind: pids.get(kind, []) for kind in kinds}
+            with contextlib.suppress(OSError):
+                write_state(self._data, self._facts)
+
+
+def _facts(plan: Plan, admin_token: str) -> dict[str, Any]:
+    host = plan.settings.reachable_host
+    return {
+        "event": "ready",
+        "gateway": f"http://{host}:{plan.ports.gateway}",
+        "control": f"http://127.0.0.1:{plan.ports.control}",
+        "envoy_admin": f"http://127.0.0.1:{plan.ports.envoy_admin}",
+        "redis_url": plan.redis_url,
+        "database_url": plan.database_url,
+        "admin_token": admin_token,
+        "pids": {},
+        "data_dir": str(plan.data.path),
+    }
+
+
+def _demo_tokens(control: ControlClient) -> dict[str, str]:
+    return {
+        role: control.token(f"demo-{role}", role, DEMO_TOKEN_TTL_S)
+        for role in DEMO_ROLES
+    }
+
+
+def _raw_secret() -> bytes:
+    secret = secrets.token_bytes(_SECRET_BYTES)
+    # Readers of secret files drop a final newline, which an editor may have added.
+    return secret if secret.strip() == secret else _raw_secret()
+
+
+async def _check_external(settings: Settings) -> None:
+    if settings.redis_url is not None:
+        await _reachable(ping_redis(settings.redis_url), "HUBGATE_REDIS_URL")
+    if settings.database_url is not None:
+        check = postgres.check(settings.database_url)
+        await _reachable(check, "HUBGATE_DATABASE_URL")
+
+
+async def _reachable(check: Awaitable[None], variable: str) -> None:
+    try:
+        async with asyncio.timeout(_EXTERNAL_DEADLINE_S):
+            await check
+    except Exception as error:
+        raise LocalError(
+            f"the server of {variable} does not answer ({error}): correct it, or unset"
+            " it to use the embedded one"
+        ) from error
+
+
+async def _unless(
+    stop: asyncio.Event, work: Awaitable[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """The result of the work; None when a signal came first."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.wait({working})
+    return None
+
+
+@contextlib.asynccontextmanager
+async def _signals(kill: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
+    """Set the event at the first signal; a second one kills at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+        numbers.append(signal.SIGHUP)
+
+    def on_signal() -> None:
+        if stop.is_set():
+            kill()
+        stop.set()
+
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
