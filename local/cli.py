@@ -45,7 +45,12 @@ def _option_port(
     name: str, what: str, default: int | None = None
 ) -> Callable[[Command], Command]:
     return click.option(
-        name, type=_PORT, default=default, show_default=default is not None, help=what
+        name,
+        type=_PORT,
+        metavar="N",
+        default=default,
+        show_default=default is not None,
+        help=what,
     )
 
 

@@ -1,0 +1,38 @@
+# Everything from a bare Python and pip; the real work is in scripts/ and `hubgate`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: install up test check fix bench clean
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no python3 found: install Python 3.11 or newer, or give PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $$("$(PYTHON)" --version 2>&1) is too old: hubgate needs Python 3.11 or newer; give PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' || { echo "make: $(PYTHON) cannot make virtual environments: install python3-venv" >&2; exit 1; }
+	test -x $(VENV)/bin/python || "$(PYTHON)" -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: install
+	@exec $(VENV)/bin/hubgate up --demo $(ARGS)
+
+test: install
+	scripts/check
+	scripts/test
+
+check: install
+	scripts/check
+
+fix: install
+	scripts/fix
+
+bench: install
+	@if test -x scripts/bench; then scripts/bench $(ARGS); else echo "make: no benchmarks yet"; fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
