@@ -74,11 +74,3 @@ async def test_every_missing_setting_is_named_and_no_traceback_shown() -> None:
     assert b"HUBGATE_REDIS_URL" in errors
     assert b"HUBGATE_JWT_SECRET_FILE" in errors
     assert b"Traceback" not in errors
-
-
-async def test_an_unknown_service_is_answered_with_the_usage() -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        process = await start("billing")
-        _, errors = await process.communicate()
-    assert process.returncode == 1
-    assert errors == b"usage: python -m local.demo auth|core|mcp\n"

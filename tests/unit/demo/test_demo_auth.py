@@ -216,6 +216,12 @@ async def test_a_refresh_token_does_not_log_out(desk: Desk) -> None:
     assert desk.revocations.revoked == {}
 
 
+async def test_a_token_longer_than_any_of_ours_is_not_even_read(desk: Desk) -> None:
+    answer = await desk.post("logout", token="a" * 5000)
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "TOKEN_INVALID"
+
+
 class _Down:
     async def revoke(self, jti: str, ttl_s: int) -> bool:
         raise RedisUnavailable

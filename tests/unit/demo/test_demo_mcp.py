@@ -113,6 +113,17 @@ async def test_an_unknown_path_is_404_in_the_providers_shape(provider: str) -> N
     assert "message" in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    "path", ["openai/v1/chat/completions", "anthropic/v1/messages"]
+)
+async def test_a_body_that_is_no_json_is_400_in_the_providers_shape(path: str) -> None:
+    headers = {"content-type": "application/json"}
+    async with client() as mcp:
+        answer = await mcp.post(path, content=b"\xff", headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
 LONE_SURROGATE = rb'{"type":"text","text":"\ud800"}'
 
 

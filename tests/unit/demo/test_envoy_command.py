@@ -1,15 +1,14 @@
 """`python -m local.envoy`: from an environment to Envoy's command line."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from local.envoy import EnvoySettings, argv, bootstrap
+from local import binaries
+from local.envoy import EnvoySettings, argv, bootstrap, main
 from runtime.settings import SettingsError
 
-ROOT = Path(__file__).parents[3]
 TEMPLATE = (
     "${node_id} ${node_cluster} ${admin_host}:${admin_port} ${ads_host}:${ads_port}"
 )
@@ -47,32 +46,50 @@ def test_the_command_line_names_workers_and_flush() -> None:
     assert line[line.index("--file-flush-interval-msec") + 1] == "200"
 
 
-def run(**environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "local.envoy"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+@pytest.fixture
+def become(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What the process would have become, in place of becoming it."""
+    lines: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _, line: lines.append(line))
+    return lines
 
 
-def test_the_process_becomes_the_binary(tmp_path: Path) -> None:
+def test_the_process_becomes_envoy_with_the_bootstrap_filled_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, become: list[list[str]]
+) -> None:
     template = tmp_path / "bootstrap.yaml"
     template.write_text("id: ${node_id}")
-    ended = run(
-        HUBGATE_ENVOY_BINARY="/bin/echo",
-        HUBGATE_ENVOY_BOOTSTRAP=str(template),
-        HUBGATE_NODE_ID="edge-1",
+    monkeypatch.setenv("HUBGATE_ENVOY_BOOTSTRAP", str(template))
+    monkeypatch.setenv("HUBGATE_NODE_ID", "edge-1")
+    main()
+    assert become[0][1:3] == ["--config-yaml", "id: edge-1"]
+
+
+def test_a_missing_bootstrap_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    become: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HUBGATE_ENVOY_BOOTSTRAP", "/nowhere/bootstrap.yaml")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "/nowhere/bootstrap.yaml" in errors
+    assert become == []
+
+
+def test_envoy_takes_the_command_line(tmp_path: Path) -> None:
+    binary = binaries.envoy()
+    settings = EnvoySettings.from_environ({})
+    line = argv(binary, settings, "{static_resources: {}}")
+    ended = subprocess.run(  # noqa: S603 - our own binary
+        [*line, "--mode", "validate"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert ended.returncode == 0
-    assert ended.stdout.startswith("--config-yaml id: edge-1 --disable-hot-restart")
-
-
-def test_a_missing_bootstrap_is_told_in_one_line() -> None:
-    ended = run(HUBGATE_ENVOY_BOOTSTRAP="/nowhere/bootstrap.yaml")
-    assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
-    assert "/nowhere/bootstrap.yaml" in ended.stderr
+    assert ended.returncode == 0, ended.stderr
