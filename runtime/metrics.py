@@ -19,6 +19,12 @@ MetricName = Literal[
     "hubgate_ratelimit_decisions_total",
     "hubgate_ratelimit_store_failures_total",
     "hubgate_rpc_seconds",
+    "hubgate_usage_batch_rows",
+    "hubgate_usage_buffer_rows",
+    "hubgate_usage_records_total",
+    "hubgate_usage_store_failures_total",
+    "hubgate_usage_unpriced_total",
+    "hubgate_usage_write_seconds",
     "hubgate_xds_streams",
 ]
 
@@ -46,6 +52,7 @@ class Metric:
 
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_ROWS = (1, 5, 10, 50, 100, 500, 1000, 2000, 5000, 20000)
 
 METRICS: tuple[Metric, ...] = (
     # authz
@@ -102,6 +109,41 @@ METRICS: tuple[Metric, ...] = (
         "Time inside a unary gRPC handler, by method",
         ("method",),
         _SECONDS,
+    ),
+    # usage_sink
+    Metric(
+        "hubgate_usage_batch_rows",
+        Kind.HISTOGRAM,
+        "Access-log entries per transaction",
+        buckets=_ROWS,
+    ),
+    Metric(
+        "hubgate_usage_buffer_rows",
+        Kind.GAUGE,
+        "Entries in memory that are not committed yet",
+    ),
+    Metric(
+        "hubgate_usage_records_total",
+        Kind.COUNTER,
+        "Access-log entries by result: new, known (a replay), quarantined,"
+        " unidentified (refused before it was a request), abandoned (at a stop)",
+        ("result",),
+    ),
+    Metric(
+        "hubgate_usage_store_failures_total",
+        Kind.COUNTER,
+        "Batches that the database did not take; Envoy sends them again",
+    ),
+    Metric(
+        "hubgate_usage_unpriced_total",
+        Kind.COUNTER,
+        "AI calls written without a price: to be re-rated",
+    ),
+    Metric(
+        "hubgate_usage_write_seconds",
+        Kind.HISTOGRAM,
+        "Time of one transaction of the ledger",
+        buckets=_SECONDS,
     ),
 )
 

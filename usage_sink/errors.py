@@ -1,0 +1,25 @@
+"""What callers of the ledger handle by type."""
+
+
+class UsageSinkError(Exception):
+    """Something in the usage sink went wrong; the docstring is the message."""
+
+    def __init__(self, detail: str = "") -> None:
+        message = type(self).__doc__ or ""
+        super().__init__(f"{message} ({detail})" if detail else message)
+
+
+class LedgerUnavailable(UsageSinkError):
+    """The ledger can't be written now; send the batch again."""
+
+
+class LedgerOverloaded(LedgerUnavailable):
+    """More records are waiting than memory allows; send the batch again."""
+
+
+class PricesPending(LedgerUnavailable):
+    """No price book yet; send the batch again."""
+
+
+class BadPriceBook(UsageSinkError, ValueError):
+    """The price book can't be used; the last good one stays in force."""

@@ -1,0 +1,88 @@
+"""Opens the ledger: waits for PostgreSQL, brings its tables up to date, writes.
+
+The service listens before this succeeds and answers UNAVAILABLE meanwhile, so a
+database that is away at start delays rows and loses none.
+"""
+
+import asyncio
+from typing import Final
+
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
+
+from runtime.clock import Clock
+from runtime.lifecycle import wait_or_stop
+from runtime.logs import get_logger
+from runtime.postgres import DatabaseUnavailable, connect_pool, migrate, ping
+from usage_sink.partitions import keep_partitions, make_partitions
+from usage_sink.settings import Settings
+from usage_sink.store_postgres import PostgresUsageStore
+from usage_sink.writer import LedgerWriter
+
+log = get_logger(__name__)
+
+_RETRY_S: Final = 1.0
+#: The writer, the partitions and the health check.
+_CONNECTIONS: Final = 3
+
+
+class Ledger:
+    """One process's connection to the ledger."""
+
+    def __init__(self, settings: Settings, clock: Clock, writer: LedgerWriter) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._writer = writer
+        self._pool: asyncpg.Pool | None = None
+
+    async def check(self) -> None:
+        """A health check.
+
+        Raises:
+            DatabaseUnavailable: no answer, or not open yet.
+        """
+        if self._pool is None:
+            raise DatabaseUnavailable("not open yet")
+        await ping(self._pool)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Open, then write until the writer is closed."""
+        pool = await self._open_until(stop)
+        if pool is None:
+            return
+        self._pool = pool
+        days = self._settings.usage_sink_partition_days
+        partitions = asyncio.create_task(keep_partitions(pool, self._clock, days, stop))
+        try:
+            await self._writer.run(PostgresUsageStore(pool))
+        finally:
+            partitions.cancel()
+            self._pool = None
+            pool.terminate()  # nothing is under way that could still be kept
+
+    async def _open_until(self, stop: asyncio.Event) -> asyncpg.Pool | None:
+        while True:
+            try:
+                return await self._open()
+            except (DatabaseUnavailable, SQLAlchemyError, OSError) as error:
+                log.warning("ledger can't be opened yet", why=type(error).__name__)
+            if await wait_or_stop(stop, _RETRY_S):
+                return None
+
+    async def _open(self) -> asyncpg.Pool:
+        settings = self._settings
+        pool = await connect_pool(
+            settings.database_url,
+            max_size=_CONNECTIONS,
+            command_timeout_s=settings.database_timeout_s,
+            connect_deadline_s=0,
+            clock=self._clock,
+        )
+        try:
+            await migrate(settings.database_url, package="usage_sink")
+            days = settings.usage_sink_partition_days
+            await make_partitions(pool, self._clock.now(), days)
+        except BaseException:
+            pool.terminate()
+            raise
+        return pool

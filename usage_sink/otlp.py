@@ -1,0 +1,83 @@
+"""The few OTLP messages that Envoy's access logger sends, declared here by number.
+
+Two installed packages (`opentelemetry-proto` and `xds-protos`) write the same
+files `opentelemetry/proto/**/*_pb2.py`, in versions with different field names;
+which one is on disk depends on the order of installation. The wire numbers never
+change, so this module declares what is read, in a descriptor pool of its own.
+Fields not declared are carried as unknown fields and cost nothing.
+Source: opentelemetry/proto/collector/logs/v1/logs_service.proto.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+EXPORT_PATH: Final = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+
+_PACKAGE: Final = "hubgate.otlp"
+_STRING: Final = FieldDescriptorProto.TYPE_STRING
+
+#: message -> (field, number, type name or None for a string, repeated)
+_MESSAGES: Final[dict[str, tuple[tuple[str, int, str | None, bool], ...]]] = {
+    "AnyValue": (("string_value", 1, None, False),),
+    "KeyValue": (("key", 1, None, False), ("value", 2, "AnyValue", False)),
+    "LogRecord": (("attributes", 6, "KeyValue", True),),
+    "ScopeLogs": (("log_records", 2, "LogRecord", True),),
+    "Resource": (("attributes", 1, "KeyValue", True),),
+    "ResourceLogs": (
+        ("resource", 1, "Resource", False),
+        ("scope_logs", 2, "ScopeLogs", True),
+    ),
+    "ExportLogsServiceRequest": (("resource_logs", 1, "ResourceLogs", True),),
+    "ExportLogsServiceResponse": (),
+}
+
+
+def _pool() -> DescriptorPool:
+    file = FileDescriptorProto(name="hubgate/otlp.proto", package=_PACKAGE)
+    file.syntax = "proto3"
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, number, kind, repeated in fields:
+            message.field.add(
+                name=field,
+                number=number,
+                label=(
+                    FieldDescriptorProto.LABEL_REPEATED
+                    if repeated
+                    else FieldDescriptorProto.LABEL_OPTIONAL
+                ),
+                type=_STRING if kind is None else FieldDescriptorProto.TYPE_MESSAGE,
+                type_name=None if kind is None else f".{_PACKAGE}.{kind}",
+            )
+    pool = DescriptorPool()
+    pool.Add(file)
+    return pool
+
+
+_POOL: Final = _pool()
+
+
+def _message(name: str) -> type[Message]:
+    return GetMessageClass(_POOL.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+
+
+ExportRequest: Final = _message("ExportLogsServiceRequest")
+ExportResponse: Final = _message("ExportLogsServiceResponse")
+
+
+def entries(request: Message) -> Iterator[tuple[str, dict[str, str]]]:
+    """(node name, attributes) of every log record in an Export request."""
+    for logs in request.resource_logs:  # type: ignore[attr-defined]
+        resource = {kv.key: kv.value.string_value for kv in logs.resource.attributes}
+        node = resource.get("node_name", "")
+        for scope in logs.scope_logs:
+            for record in scope.log_records:
+                yield (
+                    node,
+                    {kv.key: kv.value.string_value for kv in record.attributes},
+                )
