@@ -116,7 +116,7 @@ class GrpcServer:
         service, _, name = method.path.removeprefix("/").rpartition("/")
         return grpc.method_handlers_generic_handler(service, {name: self._rpc(method)})
 
-    def _rpc(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+    def _rpc(self, method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
         match method:
             case Unary():
                 return grpc.unary_unary_rpc_method_handler(

@@ -1,0 +1,99 @@
+"""Real Valkey and PostgreSQL for the session; a clean environment for every test."""
+
+import asyncio
+import os
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from local.engines import running_postgres, running_valkey
+from runtime import redis as runtime_redis
+
+START_DEADLINE_S = 60.0
+
+
+def pytest_configure() -> None:
+    """Tests see no variable of a stack that runs beside them."""
+    for name in [name for name in os.environ if name.startswith("HUBGATE_")]:  # noqa: TID251 - to empty it
+        del os.environ[name]  # noqa: TID251 - to empty it
+
+
+@contextmanager
+def in_background(engine: AbstractAsyncContextManager[str]) -> Iterator[str]:
+    """Keep `engine` running in a thread with a loop of its own.
+
+    Its output must be read all the time, also while no test runs a loop.
+    """
+    started: list[str | BaseException] = []
+    is_started = threading.Event()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def hold() -> None:
+        try:
+            async with engine as url:
+                started.append(url)
+                is_started.set()
+                await stop.wait()
+        except BaseException as error:
+            started.append(error)
+            raise
+        finally:
+            is_started.set()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(hold())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert is_started.wait(START_DEADLINE_S)
+        assert isinstance(started[0], str), started[0]
+        yield started[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The session's Valkey; keys of different tests must differ."""
+    with in_background(running_valkey(tmp_path_factory.mktemp("valkey"))) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The session's PostgreSQL, in its first database."""
+    folder = tmp_path_factory.mktemp("postgres")
+    with in_background(running_postgres(folder, durable=False)) as url:
+        yield url
+
+
+@pytest.fixture
+async def fresh_database_url(database_url: str) -> AsyncIterator[str]:
+    """An empty database of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = await asyncpg.connect(database_url)
+    try:
+        await admin.execute(f'CREATE DATABASE "{name}"')
+        base, _, _ = database_url.partition("?")
+        yield base.rpartition("/")[0] + f"/{name}"
+        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def redis_client(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the session's Valkey, emptied before the test."""
+    client = runtime_redis.connect(redis_url, timeout_s=2.0)
+    await client.flushall()
+    yield client
+    await client.aclose()

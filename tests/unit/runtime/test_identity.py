@@ -1,0 +1,199 @@
+"""Keys that can't be trusted are refused with the reason; blacklist rules."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from runtime.identity.blacklist import is_revoked
+from runtime.identity.keys import (
+    KeyRefused,
+    KeySet,
+    from_jwks,
+    from_pem,
+    from_secret,
+)
+from runtime.identity.settings import IdentitySettings
+from runtime.identity.tokens import Checks, Claims, verify
+from runtime.settings import SettingsError
+from tests.builders import NOW, SECRET, a_token, claims
+
+RSA = rsa.generate_private_key(65537, 2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+
+
+def pem(private: Any) -> bytes:
+    return bytes(
+        private.public_key().public_bytes(
+            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+
+
+def jwk(private: Any, **members: object) -> dict[str, Any]:
+    public = private.public_key()
+    match private:
+        case rsa.RSAPrivateKey():
+            return {**RSAAlgorithm.to_jwk(public, as_dict=True), **members}
+        case ec.EllipticCurvePrivateKey():
+            return {**ECAlgorithm.to_jwk(public, as_dict=True), **members}
+    return {**OKPAlgorithm.to_jwk(public, as_dict=True), **members}
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(KeyRefused, match="31 bytes; give at least 32"):
+        from_secret(b"x" * 31)
+
+
+def test_a_secret_serves_only_the_hashes_that_it_is_long_enough_for() -> None:
+    assert from_secret(b"x" * 32).algorithms == {"HS256"}
+    assert from_secret(b"x" * 64).algorithms == {"HS256", "HS384", "HS512"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(b"nonsense", "not a PEM public key", id="not PEM"),
+        pytest.param(
+            pem(rsa.generate_private_key(65537, 1024)),  # noqa: S505 - to be refused
+            "RSA 1024 bits",
+            id="short RSA",
+        ),
+        pytest.param(
+            pem(ec.generate_private_key(ec.SECP256K1())), "use RSA, EC", id="curve"
+        ),
+        pytest.param(pem(dsa.generate_private_key(2048)), "use RSA, EC", id="DSA"),
+    ],
+)
+def test_a_pem_key_that_is_weak_or_strange_is_refused(
+    content: bytes, expected: str
+) -> None:
+    with pytest.raises(KeyRefused, match=expected):
+        from_pem(content)
+
+
+def test_good_keys_of_a_set_are_used_and_bad_ones_named() -> None:
+    document = {
+        "keys": [
+            jwk(RSA, kid="r", alg="RS256", use="sig"),
+            jwk(EC, kid="e"),
+            jwk(ED, kid="o"),
+            jwk(EC, kid="e"),
+            jwk(EC, kid="enc", use="enc"),
+            jwk(EC, kid="wrong", alg="RS256"),
+            {"kty": "oct", "k": "AAAA"},
+            {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+            {**jwk(ED), "d": "AAAA"},
+            {"kid": 5},
+            "text",
+        ]
+    }
+
+    keys, refused = from_jwks(json.dumps(document))
+
+    assert [(key.kid, sorted(key.algorithms)) for key in keys] == [
+        ("r", ["RS256"]),
+        ("e", ["ES256"]),
+        ("o", ["EdDSA"]),
+    ]
+    assert [reason.split(":")[0] for reason in refused] == [
+        f"keys[{position}]" for position in range(3, 11)
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"keys":5}', "nonsense"])
+def test_what_is_no_key_set_is_refused(text: str) -> None:
+    with pytest.raises(KeyRefused):
+        from_jwks(text)
+
+
+def test_tokens_of_every_configured_key_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "rsa.pem").write_bytes(pem(RSA))
+    (tmp_path / "ed.pem").write_bytes(pem(ED))
+    (tmp_path / "jwks").write_text(json.dumps({"keys": [jwk(EC, kid="e"), {}]}))
+    settings = IdentitySettings.from_environ(
+        {
+            "HUBGATE_JWT_SECRET_FILE": f"{tmp_path}/secret",
+            "HUBGATE_JWT_PEM_FILES": f"{tmp_path}/rsa.pem,{tmp_path}/ed.pem",
+            "HUBGATE_JWKS_FILE": f"{tmp_path}/jwks",
+        }
+    )
+    keys = settings.key_set()
+    tokens = [
+        a_token(),
+        jwt.encode(claims(), RSA, "RS256"),
+        jwt.encode(claims(), ED, "EdDSA"),
+        jwt.encode(claims(), EC, "ES256", headers={"kid": "e"}),
+    ]
+
+    verdicts = [verify(token, keys, settings.checks(), NOW) for token in tokens]
+
+    assert all(isinstance(verdict, Claims) for verdict in verdicts)
+
+
+def test_every_refused_key_file_is_named(tmp_path: Path) -> None:
+    for name in ("secret", "pem", "jwks"):
+        (tmp_path / name).write_text("x")
+    settings = IdentitySettings.from_environ(
+        {
+            "HUBGATE_JWT_SECRET_FILE": f"{tmp_path}/secret",
+            "HUBGATE_JWT_PEM_FILES": f"{tmp_path}/pem",
+            "HUBGATE_JWKS_FILE": f"{tmp_path}/jwks",
+        }
+    )
+
+    with pytest.raises(SettingsError) as caught:
+        settings.key_set()
+
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "HUBGATE_JWT_SECRET_FILE",
+        "HUBGATE_JWT_PEM_FILES",
+        "HUBGATE_JWKS_FILE",
+    ]
+
+
+def test_without_any_key_nothing_starts() -> None:
+    with pytest.raises(SettingsError, match="HUBGATE_JWT_SECRET_FILE"):
+        IdentitySettings.from_environ({}).key_set()
+
+
+def test_a_key_never_shows_itself() -> None:
+    assert "secret" not in repr(KeySet((from_secret(SECRET),)))
+
+
+@pytest.mark.parametrize(
+    ("iat", "cutoff", "expected"),
+    [
+        pytest.param(100.0, None, False, id="no cutoff"),
+        pytest.param(100.0, b"100.5", True, id="issued before"),
+        pytest.param(101.0, b"100.5", False, id="issued after"),
+        pytest.param(None, b"100", True, id="no iat"),
+        pytest.param(100.0, b"soon", True, id="unreadable cutoff"),
+        pytest.param(100.0, b"nan", True, id="cutoff is not a number"),
+    ],
+)
+def test_a_users_cutoff_revokes_what_was_issued_before_it(
+    iat: float | None, cutoff: bytes | None, expected: object
+) -> None:
+    held = Claims("u", "user", NOW, iat, "t")
+
+    assert is_revoked(held, by_id=False, user_cutoff=cutoff) is expected
+
+
+def test_checks_come_from_the_environment() -> None:
+    settings = IdentitySettings.from_environ(
+        {
+            "HUBGATE_JWT_ISSUER": "hub",
+            "HUBGATE_JWT_AUDIENCE": "api",
+            "HUBGATE_JWT_LEEWAY_S": "5",
+        }
+    )
+
+    assert settings.checks() == Checks("hub", "api", 5.0)
