@@ -1,0 +1,238 @@
+"""The configuration document: what an operator may say, and nothing else.
+
+Route order. Envoy takes the first route that matches, so the order is ours to state:
+first exact paths, then regular expressions in the order of the document, then
+prefixes, the longest first. A route for `/api/mcp/openai` is thus never hidden by
+one for `/api/mcp`, wherever it was added. Prefixes end at a `/` of the request path:
+`/api/users` matches `/api/users` and `/api/users/7`, not `/api/usersettings`.
+"""
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from control.values import (
+    SERVICE_CONTROL,
+    Duration,
+    InstanceText,
+    Method,
+    Name,
+    Path,
+    Role,
+    ServiceName,
+    seconds,
+)
+from runtime.contracts import AuthPolicy
+
+Per = Literal["second", "minute", "hour", "day"]
+PER_SECONDS: dict[Per, int] = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+
+#: RE2 programs grow with their text; Envoy itself refuses the worst.
+MAX_REGEX_CHARACTERS = 1000
+#: Marks a discriminator's tag, which is no part of a field's path.
+TAG = "#"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RateLimit(_Part):
+    """So many requests in every window of that length."""
+
+    requests: int = Field(ge=1, le=1_000_000_000)
+    per: Per
+
+
+def _kind(value: object) -> str:
+    return f"{TAG}own" if isinstance(value, dict | RateLimit) else f"{TAG}word"
+
+
+#: `"role"`: the caller's role decides; `"none"`: not limited; or a limit of its own.
+RouteLimit = Annotated[
+    Annotated[Literal["role", "none"], Tag(f"{TAG}word")]
+    | Annotated[RateLimit, Tag(f"{TAG}own")],
+    Discriminator(_kind),
+]
+RoleLimit = Annotated[
+    Annotated[Literal["unlimited"], Tag(f"{TAG}word")]
+    | Annotated[RateLimit, Tag(f"{TAG}own")],
+    Discriminator(_kind),
+]
+
+
+class Service(_Part):
+    """Where requests may go: addresses, or one or more DNS names."""
+
+    instances: tuple[InstanceText, ...] = Field(min_length=1, max_length=1000)
+    connect_timeout: Duration = "1s"
+
+    @field_validator("connect_timeout")
+    @classmethod
+    def _connects_in_time(cls, value: str) -> str:
+        if not 0 < seconds(value) <= 60:  # noqa: PLR2004 - a minute
+            raise ValueError("give more than 0 and at most 60s")
+        return value
+
+
+class Route(_Part):
+    """Which requests go to which service, and on what terms."""
+
+    id: Name
+    prefix: Path | None = None
+    path: Path | None = None
+    regex: str | None = Field(
+        default=None, min_length=1, max_length=MAX_REGEX_CHARACTERS
+    )
+    prefix_rewrite: Path | None = None
+    methods: tuple[Method, ...] | None = Field(default=None, min_length=1)
+    service: Name
+    auth: AuthPolicy = AuthPolicy.REQUIRED
+    roles: tuple[Role, ...] | None = Field(default=None, min_length=1)
+    rate_limit: RouteLimit = "role"
+    ai: bool = False
+    websocket: bool = False
+    timeout: Duration = "15s"
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        given = [name for name in _MATCHES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError(
+                "match",
+                "give exactly one of prefix, path and regex (given: {given})",
+                {"given": ", ".join(given) or "none"},
+            )
+        if self.prefix_rewrite is not None and self.regex is not None:
+            raise PydanticCustomError(
+                "rewrite", "prefix_rewrite goes with prefix or path, not with regex"
+            )
+        if self.roles is not None and self.auth is not AuthPolicy.REQUIRED:
+            raise PydanticCustomError(
+                "roles", "roles are only asked where auth is required"
+            )
+        return self
+
+    @property
+    def match(self) -> tuple[str, str]:
+        """(kind, text): what two routes must not both have, methods aside."""
+        for kind in _MATCHES:
+            text = getattr(self, kind)
+            if text is not None:
+                return kind, text
+        raise AssertionError("validated: one of them is given")
+
+
+_MATCHES = ("path", "regex", "prefix")
+
+
+class Limits(_Part):
+    """What callers may send."""
+
+    roles: dict[Role, RoleLimit] = {
+        "admin": "unlimited",
+        "manager": RateLimit(requests=120, per="minute"),
+        "user": RateLimit(requests=60, per="minute"),
+        "guest": RateLimit(requests=10, per="minute"),
+    }
+    max_request_bytes: int = Field(default=10 * 1024 * 1024, ge=1024, le=2**32)
+
+
+_Credits = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=9)]
+
+
+class Price(_Part):
+    """Credits for calls of one model of one AI service, from a day on (UTC)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    service: str = Field(min_length=1, max_length=64)
+    model: str = Field(min_length=1, max_length=128)
+    valid_from: date = Field(alias="from")
+    input_per_1000: _Credits = Decimal(0)
+    output_per_1000: _Credits = Decimal(0)
+    cached_per_1000: _Credits | None = None
+    per_call: _Credits = Decimal(0)
+
+
+class GatewayConfig(_Part):
+    """The whole document; `version` is the version of its form."""
+
+    version: Literal[1]
+    services: dict[ServiceName, Service] = {}
+    routes: tuple[Route, ...] = ()
+    limits: Limits = Limits()
+    prices: tuple[Price, ...] = ()
+    prices_version: str | None = Field(default=None, max_length=64)
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        problems = [*_repeated_ids(self), *_unknown_services(self), *_hidden(self)]
+        if problems:
+            raise PydanticCustomError(
+                "document", "{problems}", {"problems": "; ".join(problems)}
+            )
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values, with placeholders kept: what is stored and shown."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _repeated_ids(config: GatewayConfig) -> list[str]:
+    seen: set[str] = set()
+    repeated = [one.id for one in config.routes if one.id in seen or seen.add(one.id)]  # type: ignore[func-returns-value]  # add returns None, which is the point
+    return [f"route id {id_!r} is used twice; ids are unique" for id_ in repeated]
+
+
+def _unknown_services(config: GatewayConfig) -> list[str]:
+    known = {*config.services, SERVICE_CONTROL}
+    return [
+        f"route {one.id!r} goes to service {one.service!r}, which is not declared"
+        for one in config.routes
+        if one.service not in known
+    ]
+
+
+def _hidden(config: GatewayConfig) -> list[str]:
+    """Routes whose match and methods an earlier one takes already."""
+    taken: dict[tuple[str, str], dict[str | None, str]] = {}
+    problems = []
+    for route in config.routes:
+        owners = taken.setdefault(route.match, {})
+        methods: tuple[str | None, ...] = route.methods or (None,)
+        rivals = [owners[one] for one in methods if one in owners]
+        if rivals:
+            kind, text = route.match
+            problems.append(
+                f"route {route.id!r} can never be reached: {rivals[0]!r} has the same "
+                f"{kind} {text!r} and methods"
+            )
+        owners.update(dict.fromkeys(methods, route.id))
+    return problems
+
+
+def ordered(routes: tuple[Route, ...]) -> list[Route]:
+    """The order in which they are tried, as this module's docstring states it.
+
+    Of two routes with the same match, the one for named methods is tried first.
+    """
+
+    def rank(route: Route) -> tuple[int, int, str, bool]:
+        kind, text = route.match
+        length = 0 if kind == "regex" else -len(text)
+        name = "" if kind == "regex" else text
+        return _MATCHES.index(kind), length, name, route.methods is None
+
+    return sorted(routes, key=rank)

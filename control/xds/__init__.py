@@ -1,0 +1,1 @@
+"""The model as Envoy's messages; builds and serialises, does no I/O."""

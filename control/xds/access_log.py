@@ -1,0 +1,117 @@
+"""One record per request, to usage_sink and, beside it, to a file.
+
+All transports carry `contracts.ACCESS_LOG_ATTRIBUTES`, as text.
+"""
+
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLog,
+    AccessLogFilter,
+    LogTypeFilter,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    ApiVersion,
+    GrpcService,
+    SubstitutionFormatString,
+)
+from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
+from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
+from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import (
+    CommonGrpcAccessLogConfig,
+    HttpGrpcAccessLogConfig,
+)
+from envoy_data_plane.envoy.extensions.access_loggers.open_telemetry.v3 import (
+    OpenTelemetryAccessLogConfig,
+)
+from envoy_data_plane.envoy.type.tracing.v3 import CustomTag
+from envoy_data_plane.opentelemetry.proto.common.v1 import (
+    AnyValue,
+    KeyValue,
+    KeyValueList,
+)
+
+from control.xds import wire
+from control.xds.deployment import Deployment, LogTransport
+from runtime.contracts import ACCESS_LOG_ATTRIBUTES
+
+USAGE_SINK = "usage_sink"
+LOG_NAME = "hubgate"
+
+FLUSH_INTERVAL_S = 0.2
+#: Small batches: a message above gRPC's receive limit would be lost whole.
+BUFFER_BYTES = 16 * 1024
+#: A batch is retried for so long; what is lost then is found in the file log.
+RETRY_FOR_S = 3600.0
+
+
+def access_logs(deployment: Deployment) -> list[AccessLog]:
+    """The usage log, and the file log when there is a path for it."""
+    logs = []
+    if deployment.usage_sink:
+        match deployment.log_transport:
+            case LogTransport.OTLP:
+                logs.append(_otlp())
+            case LogTransport.ALS:
+                logs.append(_als())
+    if deployment.log_file is not None:
+        logs.append(_file(deployment.log_file))
+    return logs
+
+
+def _otlp() -> AccessLog:
+    # `common_config` although it is deprecated: beside the newer top-level fields
+    # Envoy 1.40 ignores the flush interval and the buffer size.
+    config = OpenTelemetryAccessLogConfig(
+        common_config=_common(),
+        disable_builtin_labels=True,
+        attributes=KeyValueList(
+            values=[
+                KeyValue(key=key, value=AnyValue(string_value=text))
+                for key, text in ACCESS_LOG_ATTRIBUTES.items()
+            ]
+        ),
+    )
+    return AccessLog(
+        name="usage_otlp", filter=_ended(), typed_config=wire.pack(config)
+    )
+
+
+def _als() -> AccessLog:
+    common = _common()
+    common.custom_tags = [
+        CustomTag(tag=key, value=text) for key, text in ACCESS_LOG_ATTRIBUTES.items()
+    ]
+    config = HttpGrpcAccessLogConfig(common_config=common)
+    return AccessLog(name="usage_als", filter=_ended(), typed_config=wire.pack(config))
+
+
+def _file(path: str) -> AccessLog:
+    config = FileAccessLog(
+        path=path,
+        log_format=SubstitutionFormatString(
+            json_format=wire.text_struct(ACCESS_LOG_ATTRIBUTES)
+        ),
+    )
+    return AccessLog(name="file", filter=_ended(), typed_config=wire.pack(config))
+
+
+def _common() -> CommonGrpcAccessLogConfig:
+    return CommonGrpcAccessLogConfig(
+        log_name=LOG_NAME,
+        transport_api_version=ApiVersion.V3,
+        buffer_flush_interval=wire.duration(FLUSH_INTERVAL_S),
+        buffer_size_bytes=BUFFER_BYTES,
+        grpc_service=_sink(),
+    )
+
+
+def _sink() -> GrpcService:
+    return wire.grpc_service(
+        USAGE_SINK, timeout_s=RETRY_FOR_S, retries=100_000, back_off_s=(0.2, 1.0)
+    )
+
+
+def _ended() -> AccessLogFilter:
+    # Only the last entry of a stream: the others repeat its bytes.
+    return AccessLogFilter(
+        log_type_filter=LogTypeFilter(types=[AccessLogType.DownstreamEnd])
+    )

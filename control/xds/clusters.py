@@ -1,0 +1,164 @@
+"""Where requests go: one cluster per service, and one per process that Envoy asks."""
+
+from functools import lru_cache
+from ipaddress import ip_address
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterCommonLbConfig,
+    ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
+    ClusterEdsClusterConfig,
+    ClusterLbPolicy,
+    OutlierDetection,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    HttpProtocolOptions as CommonHttpOptions,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.envoy.type.v3 import Percent
+
+from control.model import Service
+from control.values import Instance, seconds
+from control.xds import wire
+from control.xds.endpoints import assignment, endpoints
+from runtime.settings import Address
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+#: Memory that one slow peer may hold; bodies stream through it.
+BUFFER_BYTES = 64 * 1024
+#: Envoy's default of 1,024 refuses a busy gateway's own traffic.
+MAX_IN_FLIGHT = 8192
+#: The default of 3 retries at a time loses access-log batches in an outage.
+MAX_RETRIES = 4096
+IDLE_TIMEOUT_S = 60.0
+
+SIDECAR_CONNECT_TIMEOUT_S = 0.25
+
+
+@lru_cache(maxsize=4096)
+def service_cluster(
+    name: str, service: Service, instances: tuple[Instance, ...]
+) -> bytes:
+    """Addresses come by EDS, so that they change without a new cluster; names by DNS.
+
+    With a mix all are resolved like names: an address resolves to itself.
+    """
+    return bytes(
+        _cluster(
+            name,
+            instances,
+            connect_timeout_s=seconds(service.connect_timeout),
+        )
+    )
+
+
+def control_cluster(name: str, address: Address) -> bytes:
+    return bytes(_cluster(name, (instance_of(address),), connect_timeout_s=1.0))
+
+
+@lru_cache(maxsize=64)
+def sidecar_cluster(name: str, addresses: tuple[Address, ...]) -> bytes:
+    """HTTP/2 to every process of a sidecar; a dead one is left out within a second."""
+    cluster = Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STATIC,
+        connect_timeout=wire.duration(SIDECAR_CONNECT_TIMEOUT_S),
+        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        load_assignment=endpoints(name, map(wire.address_of, addresses)),
+        circuit_breakers=_breakers(),
+        common_lb_config=_no_panic(),
+        outlier_detection=OutlierDetection(
+            split_external_local_origin_errors=True,
+            consecutive_local_origin_failure=2,
+            enforcing_consecutive_5xx=0,
+            enforcing_consecutive_gateway_failure=0,
+            enforcing_success_rate=0,
+            enforcing_local_origin_success_rate=0,
+            interval=wire.duration(0.5),
+            base_ejection_time=wire.duration(0.5),
+            max_ejection_time=wire.duration(5.0),
+            max_ejection_percent=50,
+        ),
+        typed_extension_protocol_options={
+            _HTTP_OPTIONS: wire.pack(
+                HttpProtocolOptions(
+                    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+                        http2_protocol_options=Http2ProtocolOptions()
+                    )
+                )
+            )
+        },
+    )
+    return bytes(cluster)
+
+
+def is_eds(instances: tuple[Instance, ...]) -> bool:
+    return all(one.is_ip for one in instances)
+
+
+def _cluster(
+    name: str, instances: tuple[Instance, ...], *, connect_timeout_s: float
+) -> Cluster:
+    cluster = Cluster(
+        name=name,
+        connect_timeout=wire.duration(connect_timeout_s),
+        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        per_connection_buffer_limit_bytes=BUFFER_BYTES,
+        circuit_breakers=_breakers(),
+        common_lb_config=_no_panic(),
+        typed_extension_protocol_options={_HTTP_OPTIONS: wire.pack(_http1())},
+    )
+    if is_eds(instances):
+        cluster.type = ClusterDiscoveryType.EDS
+        cluster.eds_cluster_config = ClusterEdsClusterConfig(eds_config=wire.ads())
+    else:
+        cluster.type = ClusterDiscoveryType.STRICT_DNS
+        cluster.dns_lookup_family = ClusterDnsLookupFamily.V4_PREFERRED
+        cluster.load_assignment = assignment(name, instances)
+    return cluster
+
+
+def _http1() -> HttpProtocolOptions:
+    return HttpProtocolOptions(
+        common_http_protocol_options=CommonHttpOptions(
+            idle_timeout=wire.duration(IDLE_TIMEOUT_S)
+        ),
+        explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+            http_protocol_options=Http1ProtocolOptions()
+        ),
+    )
+
+
+def _breakers() -> CircuitBreakers:
+    return CircuitBreakers(
+        thresholds=[
+            CircuitBreakersThresholds(
+                max_connections=MAX_IN_FLIGHT,
+                max_pending_requests=MAX_IN_FLIGHT,
+                max_requests=MAX_IN_FLIGHT,
+                max_retries=MAX_RETRIES,
+            )
+        ]
+    )
+
+
+def _no_panic() -> ClusterCommonLbConfig:
+    # By default Envoy sends to unhealthy hosts once fewer than half are healthy.
+    return ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0))
+
+
+def instance_of(address: Address) -> Instance:
+    try:
+        ip_address(address.host)
+    except ValueError:
+        return Instance(address.host, address.port, is_ip=False)
+    return Instance(address.host, address.port, is_ip=True)

@@ -1,0 +1,230 @@
+"""The HTTP filters in their order, and what a route asks of each.
+
+May this request pass (ext_authz), how many more (ratelimit), how large (body size),
+what did it use (AI answers only), then the router.
+"""
+
+from functools import lru_cache
+
+from envoy_data_plane.envoy.config.core.v3 import ApiVersion
+from envoy_data_plane.envoy.config.ratelimit.v3 import RateLimitServiceConfig
+from envoy_data_plane.envoy.config.route.v3 import (
+    FilterConfig,
+    RateLimit as Descriptor,
+    RateLimitAction,
+    RateLimitActionGenericKey,
+    RateLimitActionMetaData,
+    RateLimitActionMetaDataSource,
+    RateLimitActionRemoteAddress,
+)
+from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import (
+    CheckSettings,
+    ExtAuthz,
+    ExtAuthzPerRoute,
+)
+from envoy_data_plane.envoy.extensions.filters.http.ratelimit.v3 import (
+    RateLimit,
+    RateLimitPerRoute,
+)
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: E501 - Envoy's name
+    HttpFilter,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, StringMatcher
+from envoy_data_plane.envoy.type.metadata.v3 import (
+    MetadataKey,
+    MetadataKeyPathSegment,
+)
+from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
+from envoy_data_plane.google.protobuf import Any
+
+from control.model import Route
+from control.xds import wire
+from runtime import contracts
+
+AUTHZ = "authz"
+RATELIMIT = "ratelimit"
+
+_EXT_AUTHZ = "envoy.filters.http.ext_authz"
+_RATE_LIMIT = "envoy.filters.http.ratelimit"
+_BODY_SIZE = "envoy.filters.http.body_size_limit"
+_AI = "envoy.filters.http.ai_protocol_manager"
+_ROUTER = "envoy.filters.http.router"
+_AI_TYPE = (
+    "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager"
+)
+_BODY_SIZE_TYPE = "envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit"
+
+AUTHZ_TIMEOUT_S = 0.25
+RATELIMIT_TIMEOUT_S = 0.2
+
+#: What the services see of a request's headers: no more than they decide by.
+_AUTHZ_HEADERS = (
+    contracts.HEADER_AUTHORIZATION,
+    contracts.HEADER_REQUEST_ID,
+    contracts.HEADER_WEBSOCKET_PROTOCOL,
+)
+
+
+def http_filters(max_request_bytes: int) -> list[HttpFilter]:
+    """Every filter of the listener, first to last."""
+    return [
+        HttpFilter(name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz())),
+        HttpFilter(name=_RATE_LIMIT, typed_config=wire.pack(_rate_limit())),
+        HttpFilter(
+            name=_BODY_SIZE,
+            typed_config=wire.pack_untyped(
+                _BODY_SIZE_TYPE, {"max_request_bytes": max_request_bytes}
+            ),
+        ),
+        # Off but on `ai` routes: it parses every JSON answer that passes.
+        HttpFilter(
+            name=_AI,
+            disabled=True,
+            typed_config=wire.pack_untyped(
+                _AI_TYPE,
+                {
+                    "response_handling": {
+                        "token_usage": {"include_unconfigured_routes": True}
+                    }
+                },
+            ),
+        ),
+        HttpFilter(
+            name=_ROUTER, typed_config=wire.pack(Router(suppress_envoy_headers=True))
+        ),
+    ]
+
+
+def per_route(route: Route) -> dict[str, Any]:
+    """What this route asks of the filters."""
+    config = {
+        _EXT_AUTHZ: _policy(
+            route.id, route.auth.value, route.roles or (), route.service
+        ),
+        _RATE_LIMIT: (
+            _disabled() if route.rate_limit == "none" else _descriptor(route.id)
+        ),
+    }
+    if route.ai:
+        config[_AI] = _enabled()
+    if route.websocket:
+        # It would count the messages of a connection that stays open for days.
+        config[_BODY_SIZE] = _disabled()
+    return config
+
+
+def gateway_answers() -> dict[str, Any]:
+    """For what Envoy answers itself: nobody else is asked."""
+    return {_EXT_AUTHZ: _unchecked(), _RATE_LIMIT: _disabled()}
+
+
+def _ext_authz() -> ExtAuthz:
+    return ExtAuthz(
+        transport_api_version=ApiVersion.V3,
+        grpc_service=wire.grpc_service(
+            AUTHZ, timeout_s=AUTHZ_TIMEOUT_S, retries=2, back_off_s=(0.005, 0.02)
+        ),
+        failure_mode_allow=False,
+        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
+        validate_mutations=True,
+        allowed_headers=ListStringMatcher(
+            patterns=[StringMatcher(exact=name) for name in _AUTHZ_HEADERS]
+        ),
+    )
+
+
+def _rate_limit() -> RateLimit:
+    return RateLimit(
+        domain=contracts.RATE_LIMIT_DOMAIN,
+        timeout=wire.duration(RATELIMIT_TIMEOUT_S),
+        failure_mode_deny=False,
+        disable_x_envoy_ratelimited_header=True,
+        rate_limit_service=RateLimitServiceConfig(
+            transport_api_version=ApiVersion.V3,
+            grpc_service=wire.grpc_service(
+                RATELIMIT,
+                timeout_s=RATELIMIT_TIMEOUT_S,
+                retries=2,
+                back_off_s=(0.005, 0.02),
+            ),
+        ),
+    )
+
+
+@lru_cache(maxsize=20_000)
+def _policy(
+    route_id: str, auth: str, roles: tuple[str, ...], service: str
+) -> Any:
+    return wire.pack(
+        ExtAuthzPerRoute(
+            check_settings=CheckSettings(
+                context_extensions={
+                    contracts.CONTEXT_ROUTE: route_id,
+                    contracts.CONTEXT_AUTH: auth,
+                    contracts.CONTEXT_ROLES: ",".join(roles),
+                    contracts.CONTEXT_SERVICE: service,
+                }
+            )
+        )
+    )
+
+
+@lru_cache(maxsize=20_000)
+def _descriptor(route_id: str) -> Any:
+    return wire.pack(
+        RateLimitPerRoute(
+            rate_limits=[
+                Descriptor(
+                    actions=[
+                        RateLimitAction(
+                            generic_key=RateLimitActionGenericKey(
+                                descriptor_key=contracts.DESCRIPTOR_ROUTE,
+                                descriptor_value=route_id,
+                            )
+                        ),
+                        _from_authz(
+                            contracts.DESCRIPTOR_ROLE,
+                            contracts.METADATA_ROLE,
+                            default=contracts.ROLE_GUEST,
+                        ),
+                        _from_authz(
+                            contracts.DESCRIPTOR_USER, contracts.METADATA_USER_ID
+                        ),
+                        RateLimitAction(remote_address=RateLimitActionRemoteAddress()),
+                    ]
+                )
+            ]
+        )
+    )
+
+
+def _from_authz(name: str, key: str, default: str = "") -> RateLimitAction:
+    # Without `skip_if_absent` a guest's empty user would drop the whole descriptor,
+    # and the guest would not be limited at all.
+    return RateLimitAction(
+        metadata=RateLimitActionMetaData(
+            descriptor_key=name,
+            source=RateLimitActionMetaDataSource.DYNAMIC,
+            metadata_key=MetadataKey(
+                key=contracts.AUTHZ_NAMESPACE, path=[MetadataKeyPathSegment(key=key)]
+            ),
+            default_value=default,
+            skip_if_absent=True,
+        )
+    )
+
+
+@lru_cache(maxsize=1)
+def _unchecked() -> Any:
+    return wire.pack(ExtAuthzPerRoute(disabled=True))
+
+
+@lru_cache(maxsize=1)
+def _disabled() -> Any:
+    return wire.pack(FilterConfig(disabled=True))
+
+
+@lru_cache(maxsize=1)
+def _enabled() -> Any:
+    return wire.pack(FilterConfig(config=Any()))

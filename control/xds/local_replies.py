@@ -1,0 +1,139 @@
+"""What the gateway says itself: `{"code","message","requestId"}`, for every status.
+
+A body format would also rewrite what authz and ratelimit wrote, so their bodies are
+passed through first. Envoy's own details are not shown: they name its internals.
+"""
+
+from dataclasses import dataclass
+
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    AndFilter,
+    ComparisonFilter,
+    ComparisonFilterOp,
+    ResponseFlagFilter,
+    StatusCodeFilter,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValueOptionHeaderAppendAction,
+    RuntimeUInt32,
+    SubstitutionFormatString,
+)
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: E501 - Envoy's name
+    LocalReplyConfig,
+    ResponseMapper,
+)
+
+from control.xds import wire
+from control.xds.routes import security_headers
+from runtime.contracts import ErrorCode
+
+_JSON = "application/json"
+_RATE_LIMITED = "RL"
+_DENIED = "UAEX"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    code: ErrorCode
+    message: str
+
+
+_REPLIES = (
+    _Reply(403, ErrorCode.FORBIDDEN, "This is not allowed here"),
+    _Reply(404, ErrorCode.ROUTE_NOT_FOUND, "No route for this path"),
+    _Reply(405, ErrorCode.METHOD_NOT_ALLOWED, "This route does not take this method"),
+    _Reply(413, ErrorCode.PAYLOAD_TOO_LARGE, "The request body is too large"),
+    _Reply(431, ErrorCode.HEADERS_TOO_LARGE, "The request headers are too large"),
+    _Reply(504, ErrorCode.UPSTREAM_TIMEOUT, "The service did not answer in time"),
+)
+_UPSTREAM = _Reply(
+    500, ErrorCode.UPSTREAM_UNAVAILABLE, "The service is not available now"
+)
+_AUTH = _Reply(
+    500, ErrorCode.AUTH_UNAVAILABLE, "The request can't be checked now, try again later"
+)
+_BAD = _Reply(400, ErrorCode.BAD_REQUEST, "The request can't be understood")
+
+#: Statuses below are the client's doing, or no error at all.
+_LEAST_SERVER_ERROR = 500
+_LEAST_ERROR = 400
+
+
+def local_reply_config() -> LocalReplyConfig:
+    """Mappers in order of precedence; the first that fits decides."""
+    denied = _and(_flag(_DENIED), _status(ComparisonFilterOp.LE, 499))
+    return LocalReplyConfig(
+        mappers=[
+            _pass_through(_flag(_RATE_LIMITED)),
+            _pass_through(denied),
+            _say(_flag(_DENIED), _AUTH),
+            *(_say(_status(ComparisonFilterOp.EQ, one.status), one) for one in _REPLIES),
+            _say(_status(ComparisonFilterOp.GE, _LEAST_SERVER_ERROR), _UPSTREAM),
+            _say(_status(ComparisonFilterOp.GE, _LEAST_ERROR), _BAD),
+            _pass_through(_status(ComparisonFilterOp.LE, _LEAST_ERROR - 1)),
+        ]
+    )
+
+
+def _say(condition: AccessLogFilter, reply: _Reply) -> ResponseMapper:
+    return _mapper(
+        condition,
+        SubstitutionFormatString(
+            json_format=wire.text_struct(
+                {
+                    "code": reply.code.value,
+                    "message": reply.message,
+                    "requestId": "%STREAM_ID%",
+                }
+            ),
+            content_type=_JSON,
+        ),
+    )
+
+
+def _pass_through(condition: AccessLogFilter) -> ResponseMapper:
+    return _mapper(
+        condition,
+        SubstitutionFormatString(
+            text_format_source=DataSource(inline_string="%LOCAL_REPLY_BODY%"),
+            content_type=_JSON,
+        ),
+    )
+
+
+def _mapper(
+    condition: AccessLogFilter, body: SubstitutionFormatString
+) -> ResponseMapper:
+    return ResponseMapper(
+        filter=condition,
+        body_format_override=body,
+        # Replies before a route is found don't get the routes' headers.
+        headers_to_add=security_headers(
+            HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+        ),
+    )
+
+
+def _flag(flag: str) -> AccessLogFilter:
+    return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=[flag]))
+
+
+def _status(operation: ComparisonFilterOp, status: int) -> AccessLogFilter:
+    return AccessLogFilter(
+        status_code_filter=StatusCodeFilter(
+            comparison=ComparisonFilter(
+                op=operation,
+                # Envoy demands a key; nothing ever sets this one.
+                value=RuntimeUInt32(
+                    default_value=status, runtime_key="hubgate.local_reply_status"
+                ),
+            )
+        )
+    )
+
+
+def _and(*conditions: AccessLogFilter) -> AccessLogFilter:
+    return AccessLogFilter(and_filter=AndFilter(filters=list(conditions)))

@@ -1,0 +1,143 @@
+"""A whole configuration as Envoy gets it: immutable, versioned by its content."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from types import MappingProxyType
+from typing import Self
+
+from control.model import GatewayConfig, Service
+from control.values import SERVICE_CONTROL, Instance, instance, substitute
+from control.xds import access_log, clusters, endpoints, filters, listeners, routes
+from control.xds.deployment import Deployment
+
+_TYPE = "type.googleapis.com/envoy.config."
+
+
+class ResourceType(StrEnum):
+    """Type URLs, in the order in which Envoy must learn them (make before break)."""
+
+    CLUSTER = f"{_TYPE}cluster.v3.Cluster"
+    ENDPOINTS = f"{_TYPE}endpoint.v3.ClusterLoadAssignment"
+    LISTENER = f"{_TYPE}listener.v3.Listener"
+    ROUTES = f"{_TYPE}route.v3.RouteConfiguration"
+
+
+Resources = Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Serialised resources by type and name."""
+
+    resources: Mapping[ResourceType, Resources] = field(default_factory=dict)
+
+    @cached_property
+    def versions(self) -> Mapping[ResourceType, str]:
+        """Per type: the hash of its names and bytes."""
+        return MappingProxyType(
+            {kind: _hash(self.of(kind)) for kind in ResourceType}
+        )
+
+    @cached_property
+    def version(self) -> str:
+        whole = hashlib.sha256()
+        for kind in ResourceType:
+            whole.update(self.versions[kind].encode())
+        return whole.hexdigest()[:16]
+
+    def of(self, kind: ResourceType) -> Resources:
+        return self.resources.get(kind, {})
+
+    def replaced(self, kind: ResourceType, resources: Resources) -> Self:
+        return type(self)({**self.resources, kind: resources})
+
+    def steps_to(self, new: "Snapshot") -> list["Snapshot"]:
+        """Configurations between, each safe to serve: add, switch, then remove."""
+        added = self
+        for kind in (ResourceType.CLUSTER, ResourceType.ENDPOINTS):
+            added = added.replaced(kind, {**self.of(kind), **new.of(kind)})
+        listening = added.replaced(
+            ResourceType.LISTENER, new.of(ResourceType.LISTENER)
+        )
+        routed = listening.replaced(ResourceType.ROUTES, new.of(ResourceType.ROUTES))
+        return [added, listening, routed, new]
+
+
+def _hash(resources: Resources) -> str:
+    content = hashlib.sha256()
+    for name in sorted(resources):
+        content.update(f"{len(name)}:{name}:{len(resources[name])}:".encode())
+        content.update(resources[name])
+    return content.hexdigest()[:16]
+
+
+def build(
+    config: GatewayConfig, deployment: Deployment, variables: Mapping[str, str]
+) -> Snapshot:
+    """The snapshot of a document.
+
+    Raises:
+        UnknownVariable: a placeholder without value or default.
+        ValueError: a variable's value is no address.
+    """
+    services = {
+        name: resolve(service, variables) for name, service in config.services.items()
+    }
+    return Snapshot(
+        {
+            ResourceType.CLUSTER: _clusters(config, deployment, services),
+            ResourceType.ENDPOINTS: _endpoints(deployment, services),
+            ResourceType.LISTENER: {
+                listeners.LISTENER_NAME: listeners.listener(config.limits, deployment)
+            },
+            ResourceType.ROUTES: {
+                routes.ROUTES_NAME: routes.route_configuration(config.routes)
+            },
+        }
+    )
+
+
+def resolve(service: Service, variables: Mapping[str, str]) -> tuple[Instance, ...]:
+    """Its addresses, with variables replaced."""
+    values = dict(variables)
+    return tuple(instance(substitute(text, values)) for text in service.instances)
+
+
+def _clusters(
+    config: GatewayConfig,
+    deployment: Deployment,
+    services: Mapping[str, tuple[Instance, ...]],
+) -> dict[str, bytes]:
+    sidecars = {
+        filters.AUTHZ: deployment.authz,
+        filters.RATELIMIT: deployment.ratelimit,
+        access_log.USAGE_SINK: deployment.usage_sink,
+    }
+    return {
+        **{
+            name: clusters.service_cluster(name, config.services[name], instances)
+            for name, instances in services.items()
+        },
+        **{
+            name: clusters.sidecar_cluster(name, addresses)
+            for name, addresses in sidecars.items()
+        },
+        SERVICE_CONTROL: clusters.control_cluster(SERVICE_CONTROL, deployment.control),
+    }
+
+
+def _endpoints(
+    deployment: Deployment, services: Mapping[str, tuple[Instance, ...]]
+) -> dict[str, bytes]:
+    everything = {
+        **services,
+        SERVICE_CONTROL: (clusters.instance_of(deployment.control),),
+    }
+    return {
+        name: endpoints.assignment_bytes(name, instances)
+        for name, instances in everything.items()
+        if clusters.is_eds(instances)
+    }

@@ -1,0 +1,106 @@
+"""Pieces that every builder needs: packing, structs, durations, gRPC services."""
+
+from datetime import timedelta
+
+import betterproto2
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    AggregatedConfigSource,
+    ApiVersion,
+    BackoffStrategy,
+    ConfigSource,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    Pipe,
+    RetryPolicy,
+    RetryPolicyRetryHostPredicate,
+    SocketAddress,
+)
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import (
+    PreviousHostsPredicate,
+)
+from envoy_data_plane.google.protobuf import Any, Struct, Value
+from google.protobuf import struct_pb2
+from xds.type.v3 import typed_struct_pb2
+
+from runtime import settings
+
+_TYPE = "type.googleapis.com/"
+TYPED_STRUCT = f"{_TYPE}xds.type.v3.TypedStruct"
+
+PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
+
+
+def pack(message: betterproto2.Message) -> Any:
+    return Any.pack(message)
+
+
+def pack_untyped(type_name: str, value: dict[str, object]) -> Any:
+    """A message that the typed package lacks, as Envoy's TypedStruct."""
+    body = struct_pb2.Struct()
+    body.update(value)
+    message = typed_struct_pb2.TypedStruct(type_url=_TYPE + type_name, value=body)
+    return Any(
+        type_url=TYPED_STRUCT, value=message.SerializeToString(deterministic=True)
+    )
+
+
+def text_struct(values: dict[str, str]) -> Struct:
+    return Struct(
+        fields={key: Value(string_value=value) for key, value in values.items()}
+    )
+
+
+def duration(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
+
+
+def ads() -> ConfigSource:
+    return ConfigSource(
+        ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3
+    )
+
+
+def socket(host: str, port: int) -> Address:
+    return Address(socket_address=SocketAddress(address=host, port_value=port))
+
+
+def address_of(address: settings.Address) -> Address:
+    if address.path is not None:
+        return Address(pipe=Pipe(path=address.path))
+    return socket(address.host, address.port)
+
+
+def header(
+    name: str, value: str, action: HeaderValueOptionHeaderAppendAction
+) -> HeaderValueOption:
+    return HeaderValueOption(
+        header=HeaderValue(key=name, value=value), append_action=action
+    )
+
+
+def grpc_service(
+    cluster: str, *, timeout_s: float, retries: int, back_off_s: tuple[float, float]
+) -> GrpcService:
+    """`timeout_s` covers all tries; a retry asks another process when there is one."""
+    base, longest = back_off_s
+    return GrpcService(
+        envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=cluster),
+        timeout=duration(timeout_s),
+        retry_policy=RetryPolicy(
+            retry_on="connect-failure,refused-stream,reset,unavailable",
+            num_retries=retries,
+            retry_back_off=BackoffStrategy(
+                base_interval=duration(base), max_interval=duration(longest)
+            ),
+            retry_host_predicate=[
+                RetryPolicyRetryHostPredicate(
+                    name=PREVIOUS_HOSTS, typed_config=pack(PreviousHostsPredicate())
+                )
+            ],
+            host_selection_retry_max_attempts=3,
+        ),
+    )
