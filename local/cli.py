@@ -78,7 +78,7 @@ def _option_port(
 @_option_port("--upstream-port", "First of three demo upstreams.  [default: 3001]")
 def up(**options: Any) -> None:
     """Run everything on this machine until Ctrl-C."""
-    from local import banner, stack  # noqa: PLC0415 - only `up` needs them
+    from local import banner, stack, terminal  # noqa: PLC0415 - only `up` needs them
 
     settings = Settings(
         data_dir=options["data_dir"].absolute(),
@@ -95,7 +95,8 @@ def up(**options: Any) -> None:
         ),
         environ=dict(os.environ),
     )
-    asyncio.run(stack.run(settings, banner.show(settings)))
+    with terminal.foreground():
+        asyncio.run(stack.run(settings, banner.show(settings)))
 
 
 def _talks_to_control(command: Command) -> Command:

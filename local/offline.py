@@ -7,7 +7,7 @@ from local.errors import LocalError
 
 def problems(file: Path) -> list[str]:
     """Every problem of the file, with its line and field; empty when it is valid."""
-    from control.parse import ConfigErrors, parse  # noqa: PLC0415
+    from control.parse import ConfigRefused, parse  # noqa: PLC0415
 
     try:
         text = file.read_text()
@@ -15,6 +15,6 @@ def problems(file: Path) -> list[str]:
         raise LocalError(f"{file}: {error}") from None
     try:
         parse(text)
-    except ConfigErrors as errors:
-        return [str(error) for error in errors.errors]
+    except ConfigRefused as errors:
+        return [str(problem) for problem in refused.problems]
     return []
