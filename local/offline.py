@@ -15,6 +15,6 @@ def problems(file: Path) -> list[str]:
         raise LocalError(f"{file}: {error}") from None
     try:
         parse(text)
-    except ConfigRefused as errors:
+    except ConfigRefused as refused:
         return [str(problem) for problem in refused.problems]
     return []
