@@ -135,7 +135,7 @@ ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
     "route": "%ROUTE_NAME%",
     "service": "%METADATA(ROUTE:hubgate:service)%",
     "method": "%REQ(:METHOD)%",
-    "path": "%PATH(NQ:ORIG)%",
+    "path": "%PATH(NQ:ORIG_OR_PATH)%",
     "protocol": "%PROTOCOL%",
     "status": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
