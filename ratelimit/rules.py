@@ -47,7 +47,7 @@ class Caller:
 class Rules:
     """Limits by role (None = unlimited) and by route; these are the defaults."""
 
-    roles: Mapping[str, Limit | None] = field(default=_DEFAULT_ROLES)
+    roles: Mapping[str, Limit | None] = field(default_factory=lambda: _DEFAULT_ROLES)
     routes: Mapping[str, Limit] = field(default_factory=dict)
 
     @classmethod

@@ -36,14 +36,22 @@ def pem(private: Any) -> bytes:
     )
 
 
-def jwk(private: Any, **members: object) -> dict[str, Any]:
-    public = private.public_key()
+def jwk(private: object, **members: object) -> dict[str, Any]:
     match private:
         case rsa.RSAPrivateKey():
-            return {**RSAAlgorithm.to_jwk(public, as_dict=True), **members}
+            return {
+                **RSAAlgorithm.to_jwk(private.public_key(), as_dict=True),
+                **members,
+            }
         case ec.EllipticCurvePrivateKey():
-            return {**ECAlgorithm.to_jwk(public, as_dict=True), **members}
-    return {**OKPAlgorithm.to_jwk(public, as_dict=True), **members}
+            return {**ECAlgorithm.to_jwk(private.public_key(), as_dict=True), **members}
+        case ed25519.Ed25519PrivateKey():
+            return {
+                **OKPAlgorithm.to_jwk(private.public_key(), as_dict=True),
+                **members,
+            }
+        case _:
+            raise TypeError(type(private))
 
 
 def test_a_short_secret_is_refused() -> None:

@@ -1,0 +1,168 @@
+"""One behaviour of the sliding window, in memory and in Redis."""
+
+import random
+from collections import deque
+
+import pytest
+from redis.asyncio import Redis
+
+from ratelimit.store import Charge, CounterStore, MemoryCounterStore
+from ratelimit.store_redis import RedisCounterStore
+from ratelimit.window import SUB_WINDOWS
+from runtime.clock import FakeClock, SystemClock
+
+WINDOW_MS = 60_000
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest, redis_client: Redis) -> CounterStore:
+    if request.param == "memory":
+        return MemoryCounterStore(SystemClock())
+    return RedisCounterStore(redis_client)
+
+
+def charge(key: str = "rl:{u:a}:role:60", limit: int = 3, hits: int = 1) -> Charge:
+    return Charge(key, limit, WINDOW_MS, hits)
+
+
+async def test_the_limit_is_admitted_and_the_next_is_not(store: CounterStore) -> None:
+    outcomes = [await store.charge([charge()]) for _ in range(4)]
+
+    assert [one.admitted for one in outcomes] == [True, True, True, False]
+    assert [one.counts[0].used for one in outcomes] == [1, 2, 3, 3]
+    denied = outcomes[-1].counts[0]
+    assert WINDOW_MS - 1000 <= denied.retry_ms <= WINDOW_MS + 1000
+    assert [one.counts[0].retry_ms for one in outcomes[:3]] == [0, 0, 0]
+
+
+async def test_denied_requests_are_not_counted(store: CounterStore) -> None:
+    for _ in range(20):
+        await store.charge([charge(limit=1)])
+
+    assert (await store.charge([charge(limit=2)])).admitted
+
+
+async def test_several_counters_are_charged_together_or_not_at_all(
+    store: CounterStore,
+) -> None:
+    narrow, wide = charge("rl:{u:b}:x:60", 1), charge("rl:{u:b}:y:60", 10)
+    first = await store.charge([narrow, wide])
+    second = await store.charge([narrow, wide])
+    look = await store.charge([charge("rl:{u:b}:y:60", 10, hits=0)])
+
+    assert (first.admitted, second.admitted) == (True, False)
+    assert [count.used for count in second.counts] == [1, 1]
+    assert [count.retry_ms > 0 for count in second.counts] == [True, False]
+    assert look.counts[0].used == 1
+
+
+async def test_a_request_larger_than_the_limit_never_fits(store: CounterStore) -> None:
+    outcome = await store.charge([charge(limit=3, hits=4)])
+
+    assert not outcome.admitted
+    assert outcome.counts[0].used == 0
+    assert outcome.counts[0].retry_ms == WINDOW_MS
+
+
+async def test_counters_of_different_keys_are_apart(store: CounterStore) -> None:
+    await store.charge([charge("rl:{u:c}:role:60", 1)])
+
+    assert (await store.charge([charge("rl:{u:d}:role:60", 1)])).admitted
+
+
+async def test_redis_forgets_a_counter_after_its_window(redis_client: Redis) -> None:
+    store = RedisCounterStore(redis_client)
+    await store.charge([charge("rl:{u:e}:role:60")])
+
+    left_ms = await redis_client.pttl("rl:{u:e}:role:60")
+    assert WINDOW_MS <= left_ms <= WINDOW_MS * (SUB_WINDOWS + 1) // SUB_WINDOWS
+
+
+async def test_the_script_survives_a_flush(redis_client: Redis) -> None:
+    store = RedisCounterStore(redis_client)
+    await store.charge([charge("rl:{u:f}:role:60")])
+    await redis_client.script_flush()
+
+    assert (await store.charge([charge("rl:{u:f}:role:60")])).counts[0].used == 2
+
+
+async def test_a_key_that_holds_something_else_is_an_error_and_not_a_pass(
+    redis_client: Redis,
+) -> None:
+    await redis_client.set("rl:{u:g}:role:60", b"\xff\xff nonsense")
+    store = RedisCounterStore(redis_client)
+
+    with pytest.raises(Exception, match="Error"):
+        await store.charge([charge("rl:{u:g}:role:60")])
+
+
+async def test_memory_and_redis_agree_on_the_same_history(redis_client: Redis) -> None:
+    """Redis' clock can't be set, so both see the same few milliseconds."""
+    rng = random.Random(7)  # noqa: S311 - a trace, not a secret
+    redis_store, memory = (
+        RedisCounterStore(redis_client),
+        MemoryCounterStore(SystemClock()),
+    )
+    for _ in range(300):
+        key = f"rl:{{u:{rng.randrange(5)}}}:role:3600"
+        one = Charge(key, rng.randrange(1, 40), 3_600_000, rng.randrange(4))
+        ours, theirs = await memory.charge([one]), await redis_store.charge([one])
+
+        assert (ours.admitted, ours.counts[0].used) == (
+            theirs.admitted,
+            theirs.counts[0].used,
+        )
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_no_window_ever_admits_more_than_the_limit(seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311 - a trace, not a secret
+    clock = FakeClock()
+    store, limit = MemoryCounterStore(clock), 60
+    admitted: deque[float] = deque()
+    total = 0
+    for _ in range(4000):
+        clock.advance(rng.expovariate(6))
+        if (await store.charge([charge(limit=limit)])).admitted:
+            total += 1
+            admitted.append(clock.now())
+        while admitted and admitted[0] <= clock.now() - WINDOW_MS / 1000:
+            admitted.popleft()
+
+        assert len(admitted) <= limit
+    minutes = 4000 / 6 / 60
+    assert total >= 0.95 * limit * minutes
+
+
+async def test_waiting_exactly_as_told_is_always_enough() -> None:
+    rng = random.Random(3)  # noqa: S311 - a trace, not a secret
+    clock = FakeClock()
+    store = MemoryCounterStore(clock)
+    waits = 0
+    for _ in range(2000):
+        clock.advance(rng.expovariate(20))
+        one = charge(limit=10, hits=rng.randrange(1, 4))
+        outcome = await store.charge([one])
+        if not outcome.admitted:
+            waits += 1
+            clock.advance(outcome.counts[0].retry_ms / 1000)
+            assert (await store.charge([one])).admitted
+    assert waits > 10
+
+
+async def test_a_clock_that_steps_back_admits_nothing_extra() -> None:
+    clock = FakeClock()
+    store = MemoryCounterStore(clock)
+    for _ in range(3):
+        await store.charge([charge()])
+    clock.advance(-30)
+
+    assert not (await store.charge([charge()])).admitted
+
+
+async def test_memory_holds_no_more_counters_than_it_may() -> None:
+    store = MemoryCounterStore(FakeClock(), max_keys=10)
+    for number in range(100):
+        await store.charge([charge(f"k{number}")])
+
+    assert len(store) == 10

@@ -1,0 +1,126 @@
+"""Who is counted where, and how much."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ratelimit.rules import Caller, Limit, Rules, fold_address, subject
+from ratelimit.store import Charge
+
+USER = Caller("user", "u-1", "192.0.2.7")
+DOCUMENT = {
+    "roles": {
+        "admin": None,
+        "user": {"requests": 5, "per_s": 60},
+        "guest": {"requests": 2, "per_s": 60},
+    },
+    "routes": {"jobs": {"requests": 3, "per_s": 3600}},
+}
+
+
+@pytest.mark.parametrize(
+    ("role", "limit"), [("manager", 120), ("user", 60), ("guest", 10), ("other", 10)]
+)
+def test_the_platforms_limits_hold_without_any_configuration(
+    role: str, limit: int
+) -> None:
+    (charge,) = Rules().charges(Caller(role, "u-1", ""), "users", 1)
+
+    assert (charge.limit, charge.window_ms) == (limit, 60_000)
+
+
+def test_admin_is_not_counted() -> None:
+    assert Rules().charges(Caller("admin", "a", ""), "users", 1) == []
+
+
+def test_a_route_with_its_own_limit_uses_it_in_place_of_the_roles() -> None:
+    rules = Rules.from_document(DOCUMENT)
+
+    assert rules.charges(USER, "jobs", 1) == [
+        Charge("rl:{u:u-1}:route:jobs:3600", 3, 3_600_000, 1)
+    ]
+    assert rules.charges(USER, "users", 2) == [
+        Charge("rl:{u:u-1}:role:60", 5, 60_000, 2)
+    ]
+    assert rules.charges(Caller("admin", "a", ""), "jobs", 1) == []
+
+
+def test_another_role_keeps_the_users_counter() -> None:
+    keys = {
+        Rules().charges(Caller(role, "u-1", ""), "users", 1)[0].key
+        for role in ("user", "manager", "unheard-of")
+    }
+
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "roles must be an object"),
+        ({"roles": [], "routes": {}}, "roles must be an object"),
+        ({"roles": {}, "routes": {}}, "roles.guest is missing"),
+        ({"roles": {"guest": None}, "routes": 3}, "routes must be an object"),
+        (
+            {"roles": {"guest": {"requests": 0, "per_s": 1}}, "routes": {}},
+            "roles.guest must have",
+        ),
+        (
+            {"roles": {"guest": {"requests": True, "per_s": 1}}, "routes": {}},
+            "roles.guest must have",
+        ),
+        (
+            {"roles": {"guest": None}, "routes": {"a": {"requests": 1}}},
+            "routes.a must have",
+        ),
+    ],
+    ids=["empty", "roles", "no guest", "routes", "zero", "boolean", "no window"],
+)
+def test_a_bad_document_is_refused_by_name(
+    document: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Rules.from_document(document)
+
+
+def test_rules_of_a_document_are_typed() -> None:
+    rules = Rules.from_document(DOCUMENT)
+
+    assert rules.roles["user"] == Limit(5, 60)
+    assert rules.roles["admin"] is None
+
+
+@pytest.mark.parametrize(
+    ("address", "folded"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:bbbb::9", "2001:db8:1:2::/64"),
+        ("", "unknown"),
+        ("nonsense", "unknown"),
+    ],
+)
+def test_addresses_that_one_client_can_choose_between_are_one(
+    address: str, folded: str
+) -> None:
+    assert fold_address(address) == folded
+
+
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1)
+
+
+@given(NAMES, NAMES)
+def test_different_users_never_share_a_counter(one: str, other: str) -> None:
+    names = [subject(Caller("user", user, "")) for user in (one, other)]
+
+    assert (names[0] == names[1]) == (one == other)
+    assert all(
+        len(name) <= 70 and "{" not in name and "}" not in name for name in names
+    )
+
+
+def test_a_user_named_like_an_address_is_not_a_guest() -> None:
+    guest = subject(Caller("guest", "", "192.0.2.7"))
+
+    assert subject(Caller("user", "192.0.2.7", "")) != guest
