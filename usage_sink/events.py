@@ -128,7 +128,8 @@ def _event(
         model=model,
         is_ai=(
             usage.source is not UsageSource.ABSENT
-            or any(name is not None for name in (named, provider, model, reported))
+            or any(said is not None for said in (named, model, reported))
+            or reader.text("llm_status") is not None
             or _consumed_on_ai_route(reader, status)
         ),
         usage=usage,

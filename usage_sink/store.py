@@ -59,16 +59,14 @@ class MemoryUsageStore:
 def misfit_of(record: UsageRecord, reason: str) -> Misfit:
     """A record that the database refused, as text."""
     event = record.event
-    return Misfit(
-        reason,
-        {
-            "id": str(event.id),
-            "created_at": event.created_at.isoformat(),
-            "service": event.service,
-            "model": event.model or "",
-            "user_id": event.user_id or "",
-            "tokens": str(event.usage.total),
-            "credits": str(record.charge.credits),
-            "node": record.origin.node,
-        },
-    )
+    values = {
+        "id": event.id,
+        "created_at": event.created_at.isoformat(),
+        "service": event.service,
+        "model": event.model,
+        "user_id": event.user_id,
+        "tokens": event.usage.total,
+        "credits": record.charge.credits,
+        "node": record.origin.node,
+    }
+    return Misfit(reason, {name: str(value) for name, value in values.items()})

@@ -101,6 +101,9 @@ class PostgresUsageStore:
         return int(status.rpartition(" ")[2])
 
     async def _give_up(self, record: UsageRecord, error: str) -> Written:
+        # The further lines quote the row as it would have been, with the time of the
+        # attempt: with them a replay would be a new misfit.
+        error = error.partition("\n")[0]
         log.error("record refused by the database", id=str(record.event.id), why=error)
         await self.quarantine([misfit_of(record, f"refused by the database: {error}")])
         return Written(quarantined=1)

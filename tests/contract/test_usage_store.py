@@ -1,0 +1,290 @@
+"""What every UsageStore promises, over the twin and over PostgreSQL."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from runtime.contracts import UsageSource
+from runtime.postgres import connect_pool, migrate, version_table
+from usage_sink.errors import LedgerUnavailable
+from usage_sink.events import Usage, UsageEvent, read
+from usage_sink.partitions import make_partitions
+from usage_sink.prices import NO_PRICES
+from usage_sink.records import Misfit, Origin, UsageRecord
+from usage_sink.schema import metadata
+from usage_sink.store import MemoryUsageStore, UsageStore, Written
+from usage_sink.store_postgres import PostgresUsageStore
+
+START = datetime(2026, 11, 22, 9, 30, 15, 541760, tzinfo=UTC)
+POISON = UUID(int=13)
+
+
+def a_record(id_: UUID | None = None, **changes: Any) -> UsageRecord:
+    event = read({"id": str(id_ or uuid4()), "start": "1795339815.541760"})
+    assert isinstance(event, UsageEvent)
+    event = replace(event, user_id="u-1", **changes)
+    return UsageRecord(event, NO_PRICES.charge(event), Origin("node-1", "local", "1"))
+
+
+def poison() -> UsageRecord:
+    """A record that PostgreSQL refuses: the mapper would never make it."""
+    return a_record(POISON, status=1000)
+
+
+@asynccontextmanager
+async def a_ledger(url: str) -> AsyncIterator[asyncpg.Pool]:
+    await migrate(url, package="usage_sink")
+    pool = await connect_pool(
+        url, max_size=4, command_timeout_s=10, connect_deadline_s=5
+    )
+    try:
+        await make_partitions(pool, START.timestamp(), 1)
+        yield pool
+    finally:
+        await pool.close()
+
+
+@pytest.fixture
+async def ledger(fresh_database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with a_ledger(fresh_database_url) as pool:
+        yield pool
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def store(request: pytest.FixtureRequest) -> UsageStore:
+    if request.param == "memory":
+        return MemoryUsageStore(refused=frozenset({POISON}))
+    return PostgresUsageStore(request.getfixturevalue("ledger"))
+
+
+async def test_what_is_new_is_told_from_what_is_known(store: UsageStore) -> None:
+    first, second, third = a_record(), a_record(), a_record()
+
+    assert await store.write([first, second]) == Written(new=2)
+    assert await store.write([second, third]) == Written(new=1, known=1)
+
+
+async def test_a_batch_sent_ten_times_gives_one_row_each(store: UsageStore) -> None:
+    batch = [a_record() for _ in range(20)]
+
+    results = [await store.write(batch) for _ in range(10)]
+
+    assert sum(result.new for result in results) == 20
+    assert sum(result.known for result in results) == 180
+
+
+async def test_a_record_twice_in_one_batch_is_one_row(store: UsageStore) -> None:
+    record = a_record()
+
+    assert await store.write([record, record]) == Written(new=1, known=1)
+
+
+async def test_a_poison_record_is_set_aside_and_its_neighbours_are_written(
+    store: UsageStore,
+) -> None:
+    batch = [a_record() for _ in range(9)]
+    batch.insert(4, poison())
+
+    assert await store.write(batch) == Written(new=9, quarantined=1)
+    assert await store.write(batch) == Written(known=9, quarantined=1)
+
+
+async def test_nothing_to_write_is_fine(store: UsageStore) -> None:
+    await store.quarantine([])
+
+    assert await store.write([]) == Written()
+
+
+class TestInPostgres:
+    async def test_two_sinks_with_the_same_batch_write_one_row_each(
+        self, ledger: asyncpg.Pool
+    ) -> None:
+        batch = [a_record() for _ in range(500)]
+        one, other = PostgresUsageStore(ledger), PostgresUsageStore(ledger)
+
+        results = await asyncio.gather(
+            *(sink.write(batch) for sink in (one, other) * 5)
+        )
+
+        assert sum(result.new for result in results) == 500
+        assert await ledger.fetchval("SELECT count(*) FROM usage_logs") == 500
+
+    async def test_a_row_holds_what_the_record_says(self, ledger: asyncpg.Pool) -> None:
+        usage = Usage(UsageSource.PROVIDER, 124, 101, 23, 64)
+        record = a_record(service="openai", model="gpt-4o", usage=usage, is_ai=True)
+
+        await PostgresUsageStore(ledger).write([record])
+
+        row = await ledger.fetchrow("SELECT * FROM usage_logs")
+        assert row is not None
+        assert row["id"] == record.event.id
+        assert row["created_at"] == START
+        assert (row["tokens"], row["input_tokens"], row["cached_tokens"]) == (
+            *(124, 101),
+            64,
+        )
+        assert (row["pricing"], row["price_version"]) == ("unpriced", "none")
+        assert json.loads(row["metadata"])["system"]["instanceId"] == "node-1"
+        assert row["recorded_at"] is not None
+
+    async def test_the_poison_is_kept_once_with_its_reason(
+        self, ledger: asyncpg.Pool
+    ) -> None:
+        store = PostgresUsageStore(ledger)
+
+        for _ in range(3):
+            await store.write([a_record(), poison(), a_record()])
+
+        (row,) = await ledger.fetch("SELECT * FROM usage_quarantine")
+        assert "usage_logs_status_is_http" in row["reason"]
+        assert json.loads(row["attributes"])["id"] == str(POISON)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            pytest.param({"status": 10**9}, id="out of a column's range"),
+            pytest.param({"service": None}, id="a null"),
+            pytest.param({"service": 7}, id="another type"),
+            pytest.param({"route": "a\x00b"}, id="a NUL"),
+            pytest.param({"route": "\ud800"}, id="a lone surrogate"),
+        ],
+    )
+    async def test_any_refused_record_is_set_aside(
+        self, ledger: asyncpg.Pool, changes: dict[str, Any]
+    ) -> None:
+        batch = [a_record(), a_record(**changes), a_record()]
+
+        written = await PostgresUsageStore(ledger).write(batch)
+
+        assert written == Written(new=2, quarantined=1)
+
+    async def test_a_misfit_is_kept_bounded_and_once(
+        self, ledger: asyncpg.Pool
+    ) -> None:
+        misfit = Misfit("id is not a UUID", {"id": "x" * 5000, "path": "/\x00\ud800"})
+
+        for _ in range(2):
+            await PostgresUsageStore(ledger).quarantine([misfit])
+
+        (row,) = await ledger.fetch("SELECT * FROM usage_quarantine")
+        assert json.loads(row["attributes"]) == {"id": "x" * 1024, "path": "/"}
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE usage_logs SET credits = 0",
+            "DELETE FROM usage_logs",
+            "TRUNCATE usage_logs",
+            "UPDATE usage_logs_20261122 SET credits = 0",
+            "DELETE FROM usage_logs_20261122",
+            "TRUNCATE usage_logs_20261122",
+            "TRUNCATE usage_logs_default",
+            "DELETE FROM usage_logs WHERE false",
+        ],
+    )
+    async def test_the_database_itself_refuses_to_change_a_row(
+        self, ledger: asyncpg.Pool, statement: str
+    ) -> None:
+        await PostgresUsageStore(ledger).write([a_record()])
+
+        with pytest.raises(asyncpg.RestrictViolationError, match="written once"):
+            await ledger.execute(statement)
+
+        assert await ledger.fetchval("SELECT count(*) FROM usage_logs") == 1
+
+    async def test_a_whole_day_can_be_dropped(self, ledger: asyncpg.Pool) -> None:
+        await PostgresUsageStore(ledger).write([a_record()])
+
+        await ledger.execute("DROP TABLE usage_logs_20261122")
+
+        assert await ledger.fetchval("SELECT count(*) FROM usage_logs") == 0
+
+    async def test_a_lost_connection_is_told_apart_from_bad_data(
+        self, ledger: asyncpg.Pool
+    ) -> None:
+        await ledger.close()
+
+        with pytest.raises(LedgerUnavailable):
+            await PostgresUsageStore(ledger).write([a_record()])
+
+    async def test_the_migrations_make_what_the_schema_says(
+        self, fresh_database_url: str, ledger: asyncpg.Pool
+    ) -> None:
+        def differences(connection: Connection) -> list[Any]:
+            options = {
+                "version_table": version_table("usage_sink"),
+                "compare_server_default": True,
+                "include_name": lambda name, kind, _: (
+                    kind != "table" or name in metadata.tables
+                ),
+            }
+            context = MigrationContext.configure(connection, opts=options)
+            return list(compare_metadata(context, metadata))
+
+        url = fresh_database_url.replace("postgresql:", "postgresql+asyncpg:")
+        engine = create_async_engine(url)
+        async with engine.connect() as connection:
+            assert await connection.run_sync(differences) == []
+        await engine.dispose()
+
+    async def test_the_migrations_can_run_again_and_by_many_at_once(
+        self, fresh_database_url: str
+    ) -> None:
+        await asyncio.gather(
+            *(migrate(fresh_database_url, package="usage_sink") for _ in range(3))
+        )
+        await migrate(fresh_database_url, package="usage_sink")
+
+
+class TestPartitions:
+    async def test_days_are_made_ahead_and_once(self, ledger: asyncpg.Pool) -> None:
+        made = await asyncio.gather(
+            *(make_partitions(ledger, START.timestamp(), 7) for _ in range(3))
+        )
+
+        assert sum(made) == 6  # the fixture made three of nine
+        assert await make_partitions(ledger, START.timestamp(), 7) == 0
+
+    async def test_a_row_goes_to_the_partition_of_its_utc_day(
+        self, ledger: asyncpg.Pool
+    ) -> None:
+        midnight = datetime(2026, 11, 23, tzinfo=UTC)
+        batch = [
+            a_record(created_at=START),
+            a_record(created_at=midnight),
+            a_record(created_at=datetime(2031, 1, 1, tzinfo=UTC)),
+        ]
+
+        await PostgresUsageStore(ledger).write(batch)
+
+        rows = await ledger.fetch(
+            "SELECT tableoid::regclass::text FROM usage_logs ORDER BY created_at"
+        )
+        assert [row[0] for row in rows] == [
+            "usage_logs_20261122",
+            "usage_logs_20261123",
+            "usage_logs_default",
+        ]
+
+    async def test_a_day_whose_rows_are_in_the_default_one_stays_there(
+        self, ledger: asyncpg.Pool
+    ) -> None:
+        late = datetime(2026, 11, 26, tzinfo=UTC)
+        await PostgresUsageStore(ledger).write([a_record(created_at=late)])
+
+        made = await make_partitions(ledger, START.timestamp(), 7)
+
+        assert made == 5
+        assert await ledger.fetchval("SELECT count(*) FROM usage_logs_default") == 1
