@@ -1,0 +1,66 @@
+"""Liveness, readiness and metrics over HTTP, on a port or a Unix socket."""
+
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.ops_server import HttpServer, OpsServer, ops_app
+from runtime.settings import Address
+
+
+async def broken() -> None:
+    raise ConnectionError
+
+
+async def test_liveness_needs_nothing_and_readiness_needs_all(tmp_path: Path) -> None:
+    health, metrics = Health(), Metrics()
+    health.add("redis", broken)
+    path = tmp_path / "ops"
+    path.touch()  # as a killed process leaves it
+    server = OpsServer(Address(path=str(path)), health, metrics)
+    await server.start()
+    transport = httpx.AsyncHTTPTransport(uds=str(path))
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        alive = await client.get("/health")
+        ready = await client.get("/health/ready")
+        values = await client.get("/metrics")
+    await server.stop()
+
+    assert alive.json() == {"status": "ok"}
+    assert ready.status_code == 503
+    assert ready.json() == {
+        "status": "unavailable",
+        "components": {"redis": "ConnectionError"},
+    }
+    assert "hubgate_config_revision" in values.text
+
+
+async def test_a_free_port_can_be_asked_for() -> None:
+    app = ops_app(Health(), Metrics())
+    server = HttpServer(app, Address(host="127.0.0.1"), drain_timeout_s=1)
+    assert server.port == 0
+    await server.start()
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{server.port}/health/ready")
+    await server.stop()
+
+    assert answer.json() == {"status": "ok", "components": {}}
+
+
+async def test_a_taken_port_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Address(host="127.0.0.1", port=taken.getsockname()[1])
+        server = HttpServer(ops_app(Health(), Metrics()), address, drain_timeout_s=1)
+        with pytest.raises(OSError, match="in use"):
+            await server.start()
+
+
+async def test_without_an_address_there_is_no_server() -> None:
+    server = OpsServer(None, Health(), Metrics())
+
+    await server.start()
+    await server.stop()
