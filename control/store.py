@@ -1,0 +1,152 @@
+"""What control keeps and asks: revisions, revocations and the ledger; with twins."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from control.usage import UsageQuery, UsageRow
+from runtime.clock import Clock
+from runtime.contracts import blacklist_token_key, blacklist_user_key
+
+
+class StoreUnavailable(Exception):
+    """PostgreSQL can't answer now; nothing is known to have changed."""
+
+
+class RevocationsUnavailable(Exception):
+    """Redis can't answer now; the revocation may or may not be in force."""
+
+
+class Status(StrEnum):
+    """What became of a revision; the newest active one is in force."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One state of the document; only its status and reason ever change."""
+
+    rev: int
+    document: dict[str, Any] = field(compare=False)
+    author: str
+    comment: str
+    created_at: datetime
+    status: Status
+    reason: str | None = None
+
+
+class ConfigStore(Protocol):
+    """The history of the document. Every method raises StoreUnavailable."""
+
+    async def active(self) -> Revision | None:
+        """The newest revision that Envoy did not refuse."""
+
+    async def latest_by(self, author: str) -> Revision | None:
+        """The newest revision of `author`, whatever became of it."""
+
+    async def add(
+        self, document: dict[str, Any], author: str, comment: str
+    ) -> Revision:
+        """A new pending revision."""
+
+    async def settle(self, rev: int, status: Status, reason: str | None = None) -> None:
+        """Say what became of a pending revision."""
+
+
+class UsageQueries(Protocol):
+    """Reads the ledger; raises StoreUnavailable."""
+
+    async def find(self, query: UsageQuery) -> Sequence[UsageRow]:
+        """Newest first; one row more than `query.limit` when there are more."""
+
+
+class Revocations(Protocol):
+    """Writes the blacklist; raises RevocationsUnavailable."""
+
+    async def revoke_token(self, jti: str, ttl_s: int) -> None:
+        """In force for `ttl_s`."""
+
+    async def revoke_user(self, sub: str, issued_before: float) -> None:
+        """All tokens of `sub` issued before that Unix time."""
+
+
+class MemoryConfigStore:
+    """For tests and tools."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._revisions: list[Revision] = []
+        self.is_available = True
+
+    async def active(self) -> Revision | None:
+        return self._newest(lambda one: one.status is Status.ACTIVE)
+
+    async def latest_by(self, author: str) -> Revision | None:
+        return self._newest(lambda one: one.author == author)
+
+    async def add(
+        self, document: dict[str, Any], author: str, comment: str
+    ) -> Revision:
+        self._answer()
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        number = len(self._revisions) + 1
+        revision = Revision(number, document, author, comment, now, Status.PENDING)
+        self._revisions.append(revision)
+        return revision
+
+    async def settle(self, rev: int, status: Status, reason: str | None = None) -> None:
+        self._answer()
+        pending = self._revisions[rev - 1]
+        if pending.status is Status.PENDING:
+            self._revisions[rev - 1] = replace(pending, status=status, reason=reason)
+
+    def _newest(self, wanted: Callable[[Revision], bool]) -> Revision | None:
+        self._answer()
+        return next((one for one in reversed(self._revisions) if wanted(one)), None)
+
+    def _answer(self) -> None:
+        if not self.is_available:
+            raise StoreUnavailable
+
+
+class MemoryUsageQueries:
+    """For tests and tools."""
+
+    def __init__(self, rows: Sequence[UsageRow] = ()) -> None:
+        self.rows = list(rows)
+        self.is_available = True
+
+    async def find(self, query: UsageQuery) -> Sequence[UsageRow]:
+        if not self.is_available:
+            raise StoreUnavailable
+        found = sorted(filter(query.matches, self.rows), key=_newest_first)
+        return found[query.offset : query.offset + query.limit + 1]
+
+
+def _newest_first(row: UsageRow) -> tuple[float, int]:
+    return -row["created_at"].timestamp(), -row["id"].int
+
+
+class MemoryRevocations:
+    """For tests and tools; `keys` as Redis would hold them."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, float] = {}
+        self.is_available = True
+
+    async def revoke_token(self, jti: str, ttl_s: int) -> None:
+        self._answer()
+        self.keys[blacklist_token_key(jti)] = ttl_s
+
+    async def revoke_user(self, sub: str, issued_before: float) -> None:
+        self._answer()
+        self.keys[blacklist_user_key(sub)] = issued_before
+
+    def _answer(self) -> None:
+        if not self.is_available:
+            raise RevocationsUnavailable

@@ -1,0 +1,129 @@
+"""Revisions and the ledger in PostgreSQL."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import asyncpg
+
+from control.database import Database
+from control.store import Revision, Status, StoreUnavailable
+from control.usage import COLUMNS, UsageQuery, UsageRow
+from runtime.contracts import TABLE_CONFIG_REVISIONS, TABLE_USAGE_LOGS
+from runtime.postgres import DatabaseRejected, DatabaseUnavailable, wrap_errors
+
+# S608: only names of ours are put into these texts, values are parameters.
+_ACTIVE: Final = f"""
+SELECT * FROM {TABLE_CONFIG_REVISIONS} WHERE status = 'active'
+ORDER BY rev DESC LIMIT 1
+"""  # noqa: S608
+_LATEST_BY: Final = f"""
+SELECT * FROM {TABLE_CONFIG_REVISIONS} WHERE author = $1 ORDER BY rev DESC LIMIT 1
+"""  # noqa: S608
+_ADD: Final = f"""
+INSERT INTO {TABLE_CONFIG_REVISIONS} (document, author, comment, status)
+VALUES ($1, $2, $3, 'pending') RETURNING *
+"""  # noqa: S608
+_SETTLE: Final = f"""
+UPDATE {TABLE_CONFIG_REVISIONS} SET status = $2, reason = $3
+WHERE rev = $1 AND status = 'pending'
+"""  # noqa: S608
+_FIND: Final = f"""
+SELECT {", ".join(COLUMNS)} FROM {TABLE_USAGE_LOGS} WHERE
+"""  # noqa: S608
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        with wrap_errors():
+            yield
+    except (DatabaseUnavailable, DatabaseRejected) as error:
+        raise StoreUnavailable(str(error)) from error
+
+
+class PostgresConfigStore:
+    """The table `config_revisions`, which control owns."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def active(self) -> Revision | None:
+        return await self._one(_ACTIVE)
+
+    async def latest_by(self, author: str) -> Revision | None:
+        return await self._one(_LATEST_BY, author)
+
+    async def add(
+        self, document: dict[str, Any], author: str, comment: str
+    ) -> Revision:
+        with _translated():
+            row = await self._database.pool.fetchrow(
+                _ADD, json.dumps(document), author, comment
+            )
+        return _revision(row)
+
+    async def settle(self, rev: int, status: Status, reason: str | None = None) -> None:
+        with _translated():
+            await self._database.pool.execute(_SETTLE, rev, status.value, reason)
+
+    async def _one(self, sql: str, *arguments: object) -> Revision | None:
+        with _translated():
+            row = await self._database.pool.fetchrow(sql, *arguments)
+        return None if row is None else _revision(row)
+
+
+class PostgresUsageQueries:
+    """The table `usage_logs`, which usage_sink owns and control reads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, query: UsageQuery) -> Sequence[UsageRow]:
+        conditions, arguments = _conditions(query)
+        arguments += [query.limit + 1, query.offset]
+        sql = (
+            f"{_FIND} {' AND '.join(conditions)} ORDER BY created_at DESC, id DESC "
+            f"LIMIT ${len(arguments) - 1} OFFSET ${len(arguments)}"
+        )
+        with _translated():
+            rows = await self._database.pool.fetch(sql, *arguments)
+        return [_usage_row(row) for row in rows]
+
+
+def _conditions(query: UsageQuery) -> tuple[list[str], list[object]]:
+    conditions, arguments = ["true"], list[object]()
+
+    def add(template: str, *values: object) -> None:
+        first = len(arguments) + 1
+        places = [f"${first + offset}" for offset in range(len(values))]
+        conditions.append(template.format(*places))
+        arguments.extend(values)
+
+    for column, wanted in query.equalities().items():
+        if wanted is not None:
+            add(f"{column} = {{}}", wanted)
+    if query.start is not None:
+        add("created_at >= {}", query.start)
+    if query.end is not None:
+        add("created_at < {}", query.end)
+    if query.cursor is not None:
+        add("(created_at, id) < ({}, {})", query.cursor.created_at, query.cursor.id)
+    return conditions, arguments
+
+
+def _usage_row(row: asyncpg.Record) -> UsageRow:
+    return {**row, "metadata": json.loads(row["metadata"])}
+
+
+def _revision(row: asyncpg.Record) -> Revision:
+    return Revision(
+        rev=row["rev"],
+        document=json.loads(row["document"]),
+        author=row["author"],
+        comment=row["comment"],
+        created_at=row["created_at"],
+        status=Status(row["status"]),
+        reason=row["reason"],
+    )
