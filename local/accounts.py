@@ -66,10 +66,26 @@ def find_account(owner_of: Path) -> Account | None:
     An existing cluster is run by its owner, who alone may open it.
     """
     if os.geteuid() != 0:
+        check_name()
         return None
     if owner_of.exists() and (uid := owner_of.stat().st_uid) != 0:
         return _account(uid)
     return _named(ACCOUNT) or _create(ACCOUNT) or _named(_FALLBACK) or _complain()
+
+
+def check_name() -> None:
+    """Refuse a user without a name, as containers have them: initdb would too.
+
+    Raises:
+        LocalError: names the remedy.
+    """
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise LocalError(
+            f"user ID {os.geteuid()} has no entry in /etc/passwd, which PostgreSQL"
+            " needs: add one, or set HUBGATE_DATABASE_URL to a server of your own"
+        ) from None
 
 
 def existing_name() -> str | None:

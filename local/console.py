@@ -11,6 +11,10 @@ from enum import Enum
 _QUEUE_LINES = 10_000
 _NAME_WIDTH = 13
 _COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+#: Shown in front, or known to who looks at this console.
+_IN_FRONT_OR_CLEAR = frozenset(
+    ("level", "event", "service", "node", "time", "logger", "color_message")
+)
 STDOUT, STDERR = 1, 2
 
 
@@ -121,9 +125,19 @@ class Console:
                 colour = self._colours.setdefault(
                     name, _COLOURS[len(self._colours) % len(_COLOURS)]
                 )
-                return f"\x1b[{colour}m{name:<{_NAME_WIDTH}}|\x1b[0m {text}\n"
+                prefix = f"\x1b[{colour}m{name:<{_NAME_WIDTH}}|\x1b[0m"
+                return f"{prefix} {_readable(text)}\n"
             case Style.PLAIN:
-                return f"{name:<{_NAME_WIDTH}}| {text}\n"
+                return f"{name:<{_NAME_WIDTH}}| {_readable(text)}\n"
+
+
+def _readable(text: str) -> str:
+    """A JSON log line as people read it: level, event, the rest; other text as is."""
+    fields = _fields(text)
+    if "level" not in fields:
+        return text
+    details = [f"{k}={v}" for k, v in fields.items() if k not in _IN_FRONT_OR_CLEAR]
+    return " ".join([str(fields["level"]), str(fields.get("event", "")), *details])
 
 
 def _fields(text: str) -> dict[str, object]:

@@ -94,6 +94,7 @@ def _engine(name: str, find: Callable[[], Path]) -> str:
 
 def _account() -> str:
     if os.geteuid() != 0:
+        accounts.check_name()
         return "PostgreSQL runs as you"
     name = accounts.existing_name()
     if name is None:

@@ -213,7 +213,7 @@ def test_version_names_the_engines() -> None:
 def _hubgate(
     *arguments: str, cwd: Path, **environ: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own command
+    return subprocess.run(
         [sys.executable, "-m", "local.cli", *arguments],
         cwd=cwd,
         env={"PATH": os.defpath, "PYTHONPATH": str(_ROOT), **environ},

@@ -42,6 +42,13 @@ def test_a_line_carries_the_name_of_its_process() -> None:
     assert out == ["authz-0      | hello"]
 
 
+def test_people_do_not_read_json() -> None:
+    line = '{"level": "info", "event": "started", "port": 8000, "time": "t"}'
+    out, _ = _shown(Style.PLAIN, lambda console: console.log("control", line))
+
+    assert out == ["control      | info started port=8000"]
+
+
 def test_colours_tell_processes_apart() -> None:
     def use(console: Console) -> None:
         console.log("a", "1")
