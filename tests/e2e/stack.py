@@ -1,0 +1,185 @@
+"""Drives the command `hubgate` and the addresses that it prints."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+import httpx
+
+from runtime.clock import SystemClock
+
+HUBGATE = Path(sys.executable).with_name("hubgate")
+START_DEADLINE_S = 100.0
+STOP_DEADLINE_S = 40.0
+
+T = TypeVar("T")
+_CLOCK = SystemClock()
+_PAUSE = threading.Event()
+
+
+def eventually(look: Callable[[], T], seconds: float, pause_s: float = 0.05) -> T:
+    """What `look` gives as soon as it is true; fails when it never is in time."""
+    deadline = _CLOCK.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert _CLOCK.monotonic() < deadline, f"not within {seconds} s"
+        _PAUSE.wait(pause_s)
+
+
+@dataclass
+class Stack:
+    """A running stack and what its ready line said."""
+
+    process: subprocess.Popen[str]
+    ready: dict[str, Any]
+    log: Path
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=20))
+
+    @property
+    def gateway(self) -> str:
+        return str(self.ready["gateway"])
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.ready["data_dir"])
+
+    def pids(self) -> dict[str, list[int]]:
+        """As they are now: a restarted process has another pid."""
+        state = json.loads((self.data_dir / "stack.json").read_text())
+        return dict(state["pids"])
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `hubgate …` against this stack."""
+        control = (
+            "--control",
+            str(self.ready["control"]),
+            "--admin-token",
+            str(self.ready["admin_token"]),
+        )
+        return subprocess.run(
+            [HUBGATE, *arguments, *control],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def token(self, user: str | None = None, role: str = "user") -> str:
+        """A token of a user of the test's own."""
+        answer = self.control(
+            "POST", "tokens", {"user": user or a_user(), "role": role}
+        )
+        return str(answer.json()["token"])
+
+    def get(self, path: str, token: str | None = None, **kwargs: Any) -> httpx.Response:
+        return self.request("GET", path, token, **kwargs)
+
+    def request(
+        self, method: str, path: str, token: str | None = None, **kwargs: Any
+    ) -> httpx.Response:
+        headers = dict(kwargs.pop("headers", {}))
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        return self.http.request(method, self.gateway + path, headers=headers, **kwargs)
+
+    def control(
+        self, method: str, path: str, body: object | None = None
+    ) -> httpx.Response:
+        """Call the control API as the administrator."""
+        return self.http.request(
+            method,
+            f"{self.ready['control']}/control/v1/{path}",
+            json=body,
+            headers={"authorization": f"Bearer {self.ready['admin_token']}"},
+        )
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Give the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(STOP_DEADLINE_S)
+
+
+def a_user() -> str:
+    return f"user-{uuid.uuid4().hex[:12]}"
+
+
+def start_stack(data_dir: Path, *options: str, demo: bool = True) -> Stack:
+    """Start and wait for the ready line."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log = data_dir / "supervisor.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [
+                HUBGATE,
+                "up",
+                "--json",
+                *(["--demo"] if demo else []),
+                *("--port", "0", "--data-dir", str(data_dir)),
+                *options,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+    lines: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_relay, args=(process, lines), daemon=True).start()
+    try:
+        ready = json.loads(lines.get(timeout=START_DEADLINE_S))
+    except (Empty, json.JSONDecodeError) as error:
+        process.kill()
+        process.wait()
+        raise AssertionError(f"no ready line:\n{log.read_text()[-4000:]}") from error
+    return Stack(process, ready, log)
+
+
+def _relay(process: subprocess.Popen[str], lines: SimpleQueue[str]) -> None:
+    """Read all output, so that it never blocks; only the first line matters."""
+    assert process.stdout is not None
+    with process.stdout:
+        lines.put(process.stdout.readline())
+        for _ in process.stdout:
+            pass
+
+
+@contextmanager
+def running_stack(data_dir: Path, *options: str) -> Iterator[Stack]:
+    stack = start_stack(data_dir, *options)
+    try:
+        yield stack
+    finally:
+        stack.http.close()
+        status = stack.stop()
+    assert status == 0
+
+
+def processes_of(data_dir: Path) -> dict[int, str]:
+    """Whatever still runs with this data directory in its environment or arguments."""
+    found: dict[int, str] = {}
+    needle = str(data_dir).encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes()
+            environ = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if needle in command or needle in environ:
+            found[int(entry.name)] = command.replace(b"\0", b" ").decode(
+                errors="replace"
+            )
+    return found
