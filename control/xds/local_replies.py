@@ -70,7 +70,10 @@ def local_reply_config() -> LocalReplyConfig:
             _pass_through(_flag(_RATE_LIMITED)),
             _pass_through(denied),
             _say(_flag(_DENIED), _AUTH),
-            *(_say(_status(ComparisonFilterOp.EQ, one.status), one) for one in _REPLIES),
+            *(
+                _say(_status(ComparisonFilterOp.EQ, one.status), one)
+                for one in _REPLIES
+            ),
             _say(_status(ComparisonFilterOp.GE, _LEAST_SERVER_ERROR), _UPSTREAM),
             _say(_status(ComparisonFilterOp.GE, _LEAST_ERROR), _BAD),
             _pass_through(_status(ComparisonFilterOp.LE, _LEAST_ERROR - 1)),

@@ -21,11 +21,13 @@ from envoy_data_plane.envoy.config.route.v3 import (
     HeaderMatcher,
     RetryPolicy,
     RetryPolicyRetryHostPredicate,
-    Route as EnvoyRoute,
     RouteAction,
     RouteActionMaxStreamDuration,
     RouteActionUpgradeConfig,
     RouteMatch,
+)
+from envoy_data_plane.envoy.config.route.v3 import (
+    Route as EnvoyRoute,
 )
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import (
     PreviousHostsPredicate,
@@ -235,5 +237,3 @@ def _metadata(service: str) -> Metadata:
             METADATA_NAMESPACE: wire.text_struct({METADATA_SERVICE: service})
         }
     )
-
-

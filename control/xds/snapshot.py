@@ -37,9 +37,7 @@ class Snapshot:
     @cached_property
     def versions(self) -> Mapping[ResourceType, str]:
         """Per type: the hash of its names and bytes."""
-        return MappingProxyType(
-            {kind: _hash(self.of(kind)) for kind in ResourceType}
-        )
+        return MappingProxyType({kind: _hash(self.of(kind)) for kind in ResourceType})
 
     @cached_property
     def version(self) -> str:
@@ -59,9 +57,7 @@ class Snapshot:
         added = self
         for kind in (ResourceType.CLUSTER, ResourceType.ENDPOINTS):
             added = added.replaced(kind, {**self.of(kind), **new.of(kind)})
-        listening = added.replaced(
-            ResourceType.LISTENER, new.of(ResourceType.LISTENER)
-        )
+        listening = added.replaced(ResourceType.LISTENER, new.of(ResourceType.LISTENER))
         routed = listening.replaced(ResourceType.ROUTES, new.of(ResourceType.ROUTES))
         return [added, listening, routed, new]
 

@@ -130,5 +130,7 @@ class NodeStream:
         if kind in _WILDCARD:
             chosen = tuple(available.values())
         else:
-            chosen = tuple(available[one] for one in sorted(watch.names & set(available)))
+            chosen = tuple(
+                available[one] for one in sorted(watch.names & set(available))
+            )
         return Response(kind, watch.sent_version, watch.nonce, chosen)

@@ -23,8 +23,8 @@ from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import (
     PreviousHostsPredicate,
 )
 from envoy_data_plane.google.protobuf import Any, Struct, Value
-from google.protobuf import struct_pb2
-from xds.type.v3 import typed_struct_pb2
+from google.protobuf import json_format, struct_pb2
+from xds.type.v3 import typed_struct_pb2  # type: ignore[import-untyped]  # no stubs
 
 from runtime import settings
 
@@ -40,8 +40,7 @@ def pack(message: betterproto2.Message) -> Any:
 
 def pack_untyped(type_name: str, value: dict[str, object]) -> Any:
     """A message that the typed package lacks, as Envoy's TypedStruct."""
-    body = struct_pb2.Struct()
-    body.update(value)
+    body = json_format.ParseDict(value, struct_pb2.Struct())
     message = typed_struct_pb2.TypedStruct(type_url=_TYPE + type_name, value=body)
     return Any(
         type_url=TYPED_STRUCT, value=message.SerializeToString(deterministic=True)

@@ -1,0 +1,35 @@
+"""The control API over HTTP; routers are thin: read, call, render."""
+
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+
+from control import answers
+from control.deps import Deps
+from control.routers import config, tokens, usage
+from runtime import metrics as metric_list
+
+
+def create_app(deps: Deps) -> FastAPI:
+    """The application, with everything that it needs given."""
+    app = FastAPI(title="hubgate control", openapi_url=None, redirect_slashes=False)
+    answers.install(app)
+    app.include_router(config.router(deps))
+    app.include_router(tokens.router(deps))
+    app.include_router(usage.router(deps))
+    _operations(app, deps)
+    return app
+
+
+def _operations(app: FastAPI, deps: Deps) -> None:
+    @app.get("/health")
+    async def alive() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/health/ready")
+    async def ready() -> JSONResponse:
+        report = await deps.health.report()
+        return JSONResponse(report.as_json(), 200 if report.is_ready else 503)
+
+    @app.get("/metrics")
+    async def values() -> Response:
+        return Response(deps.metrics.render(), media_type=metric_list.CONTENT_TYPE)

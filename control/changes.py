@@ -1,0 +1,215 @@
+"""One change of the configuration: validate, keep, hand out, await, or turn back.
+
+Order of a change, under one lock: the model's rules; Envoy's own verdict; a pending
+revision; the sidecars' rules; every connected Envoy. Then the revision is active, or,
+when an Envoy refuses it, rejected, and everything is as it was before.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from control.model import GatewayConfig, Limits
+from control.parse import ConfigRefused, Problem, from_document
+from control.store import ConfigStore, Revision, Status, StoreUnavailable
+from control.validate import Refused
+from control.xds.cache import Published, SnapshotCache
+from control.xds.deployment import Deployment
+from control.xds.snapshot import Snapshot, build
+from control.xds.subscription import Refusal
+from runtime.clock import Clock
+from runtime.logs import get_logger
+from runtime.metrics import Metrics
+
+log = get_logger(__name__)
+
+ACK_DEADLINE_S = 10.0
+#: Author of revisions that come from the configuration file.
+FILE_AUTHOR = "file"
+
+Document = dict[str, Any]
+Edit = Callable[[Document], Document]
+
+
+class NotReady(Exception):
+    """No configuration is in force yet: control is still starting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """In force; Envoys in `waiting_for` get it when they answer again."""
+
+    revision: Revision
+    published: Published
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Envoy's reason; nothing has changed."""
+
+    reason: str
+    revision: int | None = None
+
+
+class Verdict(Protocol):
+    """`validate.Validator`, or less of it in a test."""
+
+    async def check(self, snapshot: Snapshot, limits: Limits) -> Refused | None:
+        """None when Envoy would accept it."""
+
+
+class Rules(Protocol):
+    """`rules.RulesPublisher`."""
+
+    async def publish(self, config: GatewayConfig) -> None:
+        """Hand the sidecars their rules; never raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What a change needs from outside."""
+
+    store: ConfigStore
+    snapshots: SnapshotCache
+    verdict: Verdict
+    rules: Rules
+    clock: Clock
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    revision: Revision
+    config: GatewayConfig
+    snapshot: Snapshot
+
+
+class Changes:
+    """The configuration in force and the only way to change it."""
+
+    def __init__(
+        self, ports: Ports, deployment: Deployment, variables: Mapping[str, str]
+    ) -> None:
+        self._ports = ports
+        self._deployment = deployment
+        self._variables = variables
+        self._lock = asyncio.Lock()
+        self._in_force: _InForce | None = None
+
+    @property
+    def revision(self) -> Revision:
+        """Raises NotReady."""
+        return self._now().revision
+
+    @property
+    def config(self) -> GatewayConfig:
+        """Raises NotReady."""
+        return self._now().config
+
+    async def start(self, file: GatewayConfig) -> None:
+        """Put the stored configuration in force, or the file's.
+
+        The file counts when nothing is stored, and when it was edited since it was
+        last taken: who changed the configuration last decides.
+
+        Raises:
+            StoreUnavailable: try again.
+            ConfigRefused: neither can be put in force.
+        """
+        async with self._lock:
+            active = await self._ports.store.active()
+            taken = await self._ports.store.latest_by(FILE_AUTHOR)
+            document = file.document()
+            if active is not None:
+                await self._resume(active)
+            if taken is None or taken.document != document:
+                outcome = await self._apply(document, FILE_AUTHOR, "configuration file")
+                if isinstance(outcome, Rejected):
+                    self._complain(outcome)
+
+    async def apply(self, edit: Edit, author: str, comment: str) -> Applied | Rejected:
+        """Change the document in force by `edit`, a function that copies.
+
+        Raises:
+            ConfigRefused: the model's rules; nothing has changed.
+            StoreUnavailable: it could not be kept; nothing has changed.
+            NotReady: nothing is in force yet.
+        """
+        async with self._lock:
+            return await self._apply(
+                edit(self._now().revision.document), author, comment
+            )
+
+    def _now(self) -> _InForce:
+        if self._in_force is None:
+            raise NotReady
+        return self._in_force
+
+    async def _resume(self, active: Revision) -> None:
+        config: GatewayConfig = from_document(active.document)
+        snapshot = await asyncio.to_thread(self._build, config)
+        await self._hand_out(config, snapshot)
+        self._is_now(_InForce(active, config, snapshot))
+
+    async def _apply(
+        self, document: Document, author: str, comment: str
+    ) -> Applied | Rejected:
+        config: GatewayConfig = from_document(document)
+        snapshot = await asyncio.to_thread(self._build, config)
+        refused = await self._ports.verdict.check(snapshot, config.limits)
+        if refused is not None:
+            return Rejected(refused.reason)
+        revision = await self._ports.store.add(document, author, comment)
+        outcome = await self._hand_out(config, snapshot)
+        if isinstance(outcome, Refusal):
+            await self._note_rejected(revision, outcome.reason)
+            return Rejected(outcome.reason, revision.rev)
+        try:
+            await self._ports.store.settle(revision.rev, Status.ACTIVE)
+        except StoreUnavailable:
+            # Kept nowhere, it would be gone after a restart: better not at all.
+            await self._turn_back()
+            raise
+        self._is_now(_InForce(revision, config, snapshot))
+        return Applied(revision, outcome)
+
+    async def _hand_out(
+        self, config: GatewayConfig, snapshot: Snapshot
+    ) -> Published | Refusal:
+        began = self._ports.clock.monotonic()
+        await self._ports.rules.publish(config)
+        outcome = await self._ports.snapshots.publish(snapshot, ACK_DEADLINE_S)
+        elapsed = self._ports.clock.monotonic() - began
+        self._ports.metrics.observe("hubgate_config_publish_seconds", elapsed)
+        if isinstance(outcome, Refusal) and self._in_force is not None:
+            await self._ports.rules.publish(self._in_force.config)
+        return outcome
+
+    async def _turn_back(self) -> None:
+        if self._in_force is not None:
+            await self._hand_out(self._in_force.config, self._in_force.snapshot)
+
+    async def _note_rejected(self, revision: Revision, reason: str) -> None:
+        try:
+            await self._ports.store.settle(revision.rev, Status.REJECTED, reason)
+        except StoreUnavailable as error:
+            # It stays pending, which is never put in force either.
+            log.warning("rejection not kept", rev=revision.rev, error=str(error))
+
+    def _is_now(self, in_force: _InForce) -> None:
+        self._in_force = in_force
+        self._ports.metrics.set("hubgate_config_revision", in_force.revision.rev)
+        log.info("configuration in force", revision=in_force.revision.rev)
+
+    def _build(self, config: GatewayConfig) -> Snapshot:
+        try:
+            return build(config, self._deployment, self._variables)
+        except ValueError as error:
+            raise ConfigRefused([Problem("services", str(error))]) from None
+
+    def _complain(self, outcome: Rejected) -> None:
+        problem = Problem("document", f"Envoy refuses it: {outcome.reason}")
+        if self._in_force is None:
+            raise ConfigRefused([problem])
+        log.error("the configuration file is refused", reason=outcome.reason)

@@ -1,0 +1,122 @@
+"""Which adapter goes where; only `__main__` calls it."""
+
+import asyncio
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from control.access import Access
+from control.changes import Changes, Ports
+from control.database import Database
+from control.deps import Deps
+from control.model import GatewayConfig
+from control.parse import ConfigRefused
+from control.rules import RulesPublisher
+from control.service import DiscoveryService
+from control.settings import Settings
+from control.store import StoreUnavailable
+from control.store_postgres import PostgresConfigStore, PostgresUsageQueries
+from control.store_redis import RedisRevocations
+from control.tokens import TokenIssuer
+from control.validate import Validator, find_envoy
+from control.xds.cache import SnapshotCache
+from runtime import redis
+from runtime.clock import Clock, SystemClock
+from runtime.health import Health
+from runtime.identity.blacklist_redis import RedisBlacklist
+from runtime.lifecycle import wait_or_stop
+from runtime.metrics import Metrics
+from runtime.settings import SettingsError
+
+RETRY_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A process's parts, wired."""
+
+    deps: Deps
+    discovery: DiscoveryService
+    rules: RulesPublisher
+    database: Database
+    client: Redis
+    file: GatewayConfig
+
+    async def start(self, stop: asyncio.Event) -> bool:
+        """Put a configuration in force; False if stopped before.
+
+        Raises:
+            SettingsError: the file can't be put in force, and nothing else is.
+        """
+        if not await self.database.connect(stop):
+            return False
+        while not stop.is_set():
+            try:
+                await self.deps.changes.start(self.file)
+            except StoreUnavailable:
+                await wait_or_stop(stop, RETRY_INTERVAL_S)
+            except ConfigRefused as refused:
+                raise SettingsError([str(one) for one in refused.problems]) from None
+            else:
+                return True
+        return False
+
+    async def close(self) -> None:
+        await self.client.aclose()
+        await self.database.close()
+
+
+def build(settings: Settings, metrics: Metrics) -> Control:
+    """Raises SettingsError: a file that settings name is not what it should be."""
+    clock, deployment = SystemClock(), settings.deployment()
+    client = redis.connect(settings.redis_url, timeout_s=settings.redis_timeout_s)
+    database = Database(settings.database_url, settings.database_timeout_s, clock)
+    snapshots, rules = SnapshotCache(metrics, clock), RulesPublisher(client)
+    ports = Ports(
+        store=PostgresConfigStore(database),
+        snapshots=snapshots,
+        verdict=Validator(find_envoy(settings.envoy_binary), deployment),
+        rules=rules,
+        clock=clock,
+        metrics=metrics,
+    )
+    changes = Changes(ports, deployment, settings.upstreams)
+    deps = Deps(
+        changes=changes,
+        access=_access(settings, client, clock),
+        usage=PostgresUsageQueries(database),
+        revocations=RedisRevocations(client),
+        issuer=_issuer(settings),
+        health=_health(database, client, changes),
+        metrics=metrics,
+        clock=clock,
+    )
+    discovery = DiscoveryService(snapshots)
+    return Control(deps, discovery, rules, database, client, settings.gateway_config())
+
+
+def _access(settings: Settings, client: Redis, clock: Clock) -> Access:
+    return Access(
+        settings.admin_token(),
+        settings.verification_keys(),
+        settings.checks(),
+        RedisBlacklist(client),
+        clock,
+    )
+
+
+def _issuer(settings: Settings) -> TokenIssuer | None:
+    if settings.token_signing_key_file is None:
+        return None
+    return TokenIssuer(settings.token_signing_key_file.read(), settings.checks())
+
+
+def _health(database: Database, client: Redis, changes: Changes) -> Health:
+    async def has_configuration() -> None:
+        _ = changes.revision
+
+    health = Health()
+    health.add("database", database.check)
+    health.add("redis", lambda: redis.ping(client))
+    health.add("configuration", has_configuration)
+    return health

@@ -1,0 +1,87 @@
+"""`/control/v1/tokens` and `/revocations`: let people in, and put them out."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+
+from control.deps import Deps, json_object
+from control.errors import ApiCode, ApiError, invalid
+from control.parse import Problem
+from control.tokens import (
+    DEFAULT_TTL_S,
+    MAX_TTL_S,
+    UNKNOWN_EXPIRY_TTL_S,
+    TokenToRevoke,
+    name,
+    read_for_revocation,
+    token_id,
+)
+
+_KINDS = ("token", "jti", "user")
+
+
+def router(deps: Deps) -> APIRouter:
+    """Every path asks for the admin token."""
+    api = APIRouter(prefix="/control/v1", dependencies=[Depends(deps.require_admin)])
+
+    @api.post("/tokens", status_code=201)
+    async def issue(request: Request) -> dict[str, Any]:
+        if deps.issuer is None:
+            raise ApiError(
+                409,
+                ApiCode.NOT_ENABLED,
+                "This control signs no tokens; set HUBGATE_TOKEN_SIGNING_KEY_FILE",
+            )
+        body = await json_object(request)
+        _known(body, ("user", "role", "ttl_s"))
+        issued = deps.issuer.issue(
+            name(body.get("user"), "user"),
+            name(body.get("role"), "role"),
+            deps.clock.now(),
+            _ttl(body.get("ttl_s", DEFAULT_TTL_S)),
+        )
+        return {
+            "token": issued.token,
+            "jti": issued.jti,
+            "expiresAt": issued.expires_at,
+        }
+
+    @api.post("/revocations")
+    async def revoke(request: Request) -> dict[str, Any]:
+        body = await json_object(request)
+        _known(body, _KINDS)
+        if len(body) != 1:
+            raise invalid(Problem("document", "give one of token, jti and user"))
+        if "user" in body:
+            user, now = name(body["user"], "user"), deps.clock.now()
+            await deps.revocations.revoke_user(user, now)
+            return {"user": user, "issuedBefore": now}
+        found = _token(body, deps)
+        await deps.revocations.revoke_token(found.jti, found.ttl_s)
+        return {"jti": found.jti, "expiresIn": found.ttl_s}
+
+    return api
+
+
+def _token(body: dict[str, Any], deps: Deps) -> TokenToRevoke:
+    if "jti" in body:
+        return TokenToRevoke(token_id(body["jti"]), UNKNOWN_EXPIRY_TTL_S)
+    return read_for_revocation(
+        str(body["token"]), deps.access.leeway_s, deps.clock.now()
+    )
+
+
+def _known(body: dict[str, Any], names: tuple[str, ...]) -> None:
+    unknown = [Problem(one, "no such field") for one in body if one not in names]
+    if unknown:
+        raise invalid(*unknown)
+
+
+def _ttl(value: object) -> int:
+    if (
+        not isinstance(value, int)
+        or isinstance(value, bool)
+        or not 1 <= value <= MAX_TTL_S
+    ):
+        raise invalid(Problem("ttl_s", f"give whole seconds from 1 to {MAX_TTL_S}"))
+    return value

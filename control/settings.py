@@ -1,0 +1,98 @@
+"""What control reads from the environment."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field
+
+from control.model import GatewayConfig
+from control.parse import ConfigRefused, parse
+from control.xds.deployment import Deployment, LogTransport
+from runtime.identity.keys import KeySet
+from runtime.identity.settings import IdentitySettings
+from runtime.settings import (
+    Address,
+    AddressField,
+    PostgresSettings,
+    RedisSettings,
+    SecretFileField,
+    ServiceSettings,
+    SettingsError,
+)
+
+_UPSTREAMS = "HUBGATE_UPSTREAM_"
+MIN_ADMIN_TOKEN_CHARACTERS = 16
+
+
+class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySettings):
+    """Control's own, and what it shares with every process."""
+
+    control_listen: AddressField = Address(host="127.0.0.1", port=8000)
+    ads_listen: AddressField = Address(host="127.0.0.1", port=18000)
+    config_file: Path = Path("gateway.yaml")
+    admin_token_file: SecretFileField
+    token_signing_key_file: SecretFileField | None = None
+    gateway_listen: AddressField = Address(host="0.0.0.0", port=3000)  # noqa: S104 - it is the public door
+    authz_addresses: tuple[AddressField, ...] = Field(min_length=1)
+    ratelimit_addresses: tuple[AddressField, ...] = Field(min_length=1)
+    usage_sink_addresses: tuple[AddressField, ...] = Field(min_length=1)
+    control_upstream: AddressField = Address(host="127.0.0.1", port=8000)
+    access_log_transport: LogTransport = LogTransport.OTLP
+    access_log_file: str | None = None
+    envoy_binary: Path | None = None
+    upstreams: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read what control needs; raises SettingsError naming every bad variable."""
+        read = super().from_environ(environ)
+        variables = {
+            key: value for key, value in environ.items() if key.startswith(_UPSTREAMS)
+        }
+        return read.model_copy(update={"upstreams": variables})
+
+    def deployment(self) -> Deployment:
+        return Deployment(
+            listen=self.gateway_listen,
+            authz=self.authz_addresses,
+            ratelimit=self.ratelimit_addresses,
+            usage_sink=self.usage_sink_addresses,
+            control=self.control_upstream,
+            log_transport=self.access_log_transport,
+            log_file=self.access_log_file,
+        )
+
+    def admin_token(self) -> str:
+        """Raises SettingsError: the file's content is no token."""
+        token = self.admin_token_file.text()
+        if len(token) < MIN_ADMIN_TOKEN_CHARACTERS:
+            raise SettingsError(
+                [
+                    "HUBGATE_ADMIN_TOKEN_FILE: give a token of at least "
+                    f"{MIN_ADMIN_TOKEN_CHARACTERS} characters"
+                ]
+            )
+        return token
+
+    def verification_keys(self) -> KeySet:
+        """Without any key only the admin token opens the usage API."""
+        given = (self.jwt_secret_file, self.jwks_file, *self.jwt_pem_files)
+        return self.key_set() if any(given) else KeySet(())
+
+    def gateway_config(self) -> GatewayConfig:
+        """Raises SettingsError: with every problem of the file."""
+        try:
+            return parse(self.config_file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError([f"HUBGATE_CONFIG_FILE: {error}"]) from None
+        except ConfigRefused as refused:
+            raise SettingsError(
+                [f"{self.config_file}: {one}" for one in refused.problems]
+            ) from None
+
+
+def load() -> Settings:
+    """From this process's environment; raises SettingsError."""
+    return Settings.from_environ(os.environ)
