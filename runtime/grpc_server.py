@@ -84,6 +84,9 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.so_reuseport", 0),
+                # Envoy pings idle connections to notice a dead peer; by default the
+                # server takes a few of them for an attack and hangs up.
+                ("grpc.http2.max_ping_strikes", 0),
             ]
         )
         self._server.add_generic_rpc_handlers(tuple(map(self._handler, methods)))

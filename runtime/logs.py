@@ -15,7 +15,7 @@ _LEVELS = {
     Environment.PRODUCTION: LogLevel.INFO,
 }
 #: Talkative libraries: below this level they describe themselves, not us.
-_QUIET = {"asyncio": "WARNING", "grpc": "WARNING", "alembic": "WARNING"}
+_QUIET = ("alembic", "asyncio", "grpc", "httpx", "uvicorn")
 
 get_logger = structlog.stdlib.get_logger
 
@@ -65,5 +65,5 @@ def configure(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level_for(settings).upper())
-    for name, level in _QUIET.items():
-        logging.getLogger(name).setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
