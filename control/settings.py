@@ -68,11 +68,9 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
         """Raises SettingsError: the file's content is no token."""
         token = self.admin_token_file.text()
         if len(token) < MIN_ADMIN_TOKEN_CHARACTERS:
+            least = MIN_ADMIN_TOKEN_CHARACTERS
             raise SettingsError(
-                [
-                    "HUBGATE_ADMIN_TOKEN_FILE: give a token of at least "
-                    f"{MIN_ADMIN_TOKEN_CHARACTERS} characters"
-                ]
+                [f"HUBGATE_ADMIN_TOKEN_FILE: give at least {least} characters"]
             )
         return token
 
