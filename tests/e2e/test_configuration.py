@@ -41,16 +41,21 @@ def test_a_new_route_serves_as_soon_as_it_is_answered(stack: Stack) -> None:
     assert finally_.status_code == 404
 
 
-@pytest.mark.parametrize("regex", ["/a(", "/a(?=b)"], ids=["unclosed", "lookahead"])
+@pytest.mark.parametrize(
+    ("regex", "reason"),
+    [("/a(", "missing ): /a("), ("/a(?=b)", "invalid perl operator: (?=")],
+    ids=["unclosed", "lookahead"],
+)
 def test_a_route_that_envoy_refuses_gets_its_reason_and_changes_nothing(
-    stack: Stack, regex: str
+    stack: Stack, regex: str, reason: str
 ) -> None:
     route = a_route(prefix=None, prefix_rewrite=None, regex=regex)
     put = stack.control("PUT", f"routes/{route['id']}", route)
     listed = stack.control("GET", f"routes/{route['id']}")
 
     assert put.status_code == 422
-    assert "regex" in put.text.lower()
+    assert put.json()["code"] == "CONFIG_REJECTED"
+    assert reason in put.json()["message"]
     assert listed.status_code == 404
     assert stack.get("/api/users/me", stack.token()).status_code == 200
 
@@ -89,7 +94,7 @@ def test_a_route_may_allow_some_methods_only(stack: Stack) -> None:
     assert post.json()["code"] == "METHOD_NOT_ALLOWED"
 
 
-@pytest.mark.parametrize("token", [None, "wrong", ""], ids=["none", "wrong", "empty"])
+@pytest.mark.parametrize("token", [None, "wrong"], ids=["none", "wrong"])
 def test_the_control_api_needs_the_admin_token(stack: Stack, token: str | None) -> None:
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     url = f"{stack.ready['control']}/control/v1/routes"
