@@ -7,6 +7,7 @@ one for `/api/mcp`, wherever it was added. Prefixes end at a `/` of the request 
 `/api/users` matches `/api/users` and `/api/users/7`, not `/api/usersettings`.
 """
 
+from collections import Counter
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -35,13 +36,20 @@ from control.values import (
 )
 from runtime.contracts import AuthPolicy
 
+#: A route that does not fit the rest: its place and why.
+Misfit = tuple[int, str]
+
 Per = Literal["second", "minute", "hour", "day"]
 PER_SECONDS: dict[Per, int] = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 #: RE2 programs grow with their text; Envoy itself refuses the worst.
 MAX_REGEX_CHARACTERS = 1000
+#: Each star multiplies the time that a pattern can take on a hostile name.
+MAX_STARS = 4
 #: Marks a discriminator's tag, which is no part of a field's path.
 TAG = "#"
+#: Type of the error that carries (index of a route, message) pairs.
+DOCUMENT_ERROR = "document"
 
 
 class _Part(BaseModel):
@@ -165,6 +173,13 @@ class Price(_Part):
     cached_per_1000: _Credits | None = None
     per_call: _Credits = Decimal(0)
 
+    @field_validator("model")
+    @classmethod
+    def _is_cheap_to_match(cls, value: str) -> str:
+        if value.count("*") > MAX_STARS:
+            raise ValueError(f"give at most {MAX_STARS} stars")
+        return value
+
 
 class GatewayConfig(_Part):
     """The whole document; `version` is the version of its form."""
@@ -181,7 +196,7 @@ class GatewayConfig(_Part):
         problems = [*_repeated_ids(self), *_unknown_services(self), *_hidden(self)]
         if problems:
             raise PydanticCustomError(
-                "document", "{problems}", {"problems": "; ".join(problems)}
+                DOCUMENT_ERROR, "its parts don't fit together", {"problems": problems}
             )
         return self
 
@@ -190,35 +205,42 @@ class GatewayConfig(_Part):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-def _repeated_ids(config: GatewayConfig) -> list[str]:
-    seen: set[str] = set()
-    repeated = [one.id for one in config.routes if one.id in seen or seen.add(one.id)]  # type: ignore[func-returns-value]  # add returns None, which is the point
-    return [f"route id {id_!r} is used twice; ids are unique" for id_ in repeated]
+def _repeated_ids(config: GatewayConfig) -> list[Misfit]:
+    counts = Counter(route.id for route in config.routes)
+    return [
+        (
+            place,
+            f"route id {route.id!r} is used {counts[route.id]} times; give each one",
+        )
+        for place, route in enumerate(config.routes)
+        if counts[route.id] > 1
+    ]
 
 
-def _unknown_services(config: GatewayConfig) -> list[str]:
+def _unknown_services(config: GatewayConfig) -> list[Misfit]:
     known = {*config.services, SERVICE_CONTROL}
     return [
-        f"route {one.id!r} goes to service {one.service!r}, which is not declared"
-        for one in config.routes
+        (place, f"route {one.id!r} goes to service {one.service!r}; declare it first")
+        for place, one in enumerate(config.routes)
         if one.service not in known
     ]
 
 
-def _hidden(config: GatewayConfig) -> list[str]:
+def _hidden(config: GatewayConfig) -> list[Misfit]:
     """Routes whose match and methods an earlier one takes already."""
     taken: dict[tuple[str, str], dict[str | None, str]] = {}
     problems = []
-    for route in config.routes:
+    for place, route in enumerate(config.routes):
         owners = taken.setdefault(route.match, {})
         methods: tuple[str | None, ...] = route.methods or (None,)
         rivals = [owners[one] for one in methods if one in owners]
         if rivals:
             kind, text = route.match
-            problems.append(
+            message = (
                 f"route {route.id!r} can never be reached: {rivals[0]!r} has the same "
                 f"{kind} {text!r} and methods"
             )
+            problems.append((place, message))
         owners.update(dict.fromkeys(methods, route.id))
     return problems
 

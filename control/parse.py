@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from control.model import (
+    DOCUMENT_ERROR,
     TAG,
     GatewayConfig,
     Limits,
@@ -104,10 +105,9 @@ def dotted(path: Path) -> str:
 
 def _problems(error: ErrorDetails) -> Iterator[Problem]:
     field = dotted(error["loc"])
-    if error["type"] == "document":
-        for message in error["ctx"]["problems"].split("; route "):
-            prefix = "" if message.startswith("route ") else "route "
-            yield Problem("routes", prefix + message)
+    if error["type"] == DOCUMENT_ERROR:
+        for place, message in error["ctx"]["problems"]:
+            yield Problem(f"routes[{place}]", message)
         return
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":

@@ -62,7 +62,6 @@ def _otlp() -> AccessLog:
     # Envoy 1.40 ignores the flush interval and the buffer size.
     config = OpenTelemetryAccessLogConfig(
         common_config=_common(),
-        disable_builtin_labels=True,
         attributes=KeyValueList(
             values=[
                 KeyValue(key=key, value=AnyValue(string_value=text))

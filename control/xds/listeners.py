@@ -109,8 +109,9 @@ def _manager(limits: Limits, deployment: Deployment) -> HttpConnectionManager:
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=wire.duration(IDLE_TIMEOUT_S),
             max_headers_count=MAX_HEADERS,
+            # Many servers read X_User_Id as X-User-Id.
             headers_with_underscores_action=(
-                HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST
+                HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER
             ),
         ),
         http_protocol_options=Http1ProtocolOptions(accept_http_10=False),
