@@ -210,7 +210,7 @@ def _repeated_ids(config: GatewayConfig) -> list[Misfit]:
     return [
         (
             place,
-            f"route id {route.id!r} is used {counts[route.id]} times; give each one",
+            f"route id {route.id!r} is not unique; give each its own",
         )
         for place, route in enumerate(config.routes)
         if counts[route.id] > 1

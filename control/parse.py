@@ -23,6 +23,8 @@ from control.model import (
 #: An alias may repeat a part, not multiply into a bomb.
 MAX_NODES = 200_000
 MAX_DEPTH = 32
+#: Of a bad value, so much is said back.
+MAX_SHOWN = 100
 
 Path = tuple[str | int, ...]
 
@@ -34,11 +36,11 @@ class Problem:
     field: str
     message: str
     line: int | None = None
-    given: str | None = None
+    given: str | float | bool | None = None
 
     def __str__(self) -> str:
         where = f"line {self.line}: " if self.line is not None else ""
-        given = f" (given: {self.given})" if self.given is not None else ""
+        given = f" (given: {self.given!r})" if self.given is not None else ""
         return f"{where}{self.field}: {self.message}{given}"
 
 
@@ -125,11 +127,10 @@ def _unknown_field(name: str) -> str:
     return f"no such field; did you mean {near[0]}?" if near else "no such field"
 
 
-def _shown(value: object) -> str | None:
-    if isinstance(value, dict | list | tuple | BaseModel):
-        return None
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."  # noqa: PLR2004 - one line
+def _shown(value: object) -> str | float | bool | None:
+    if isinstance(value, str):
+        return value[:MAX_SHOWN]
+    return value if isinstance(value, int | float) else None
 
 
 def _located(problem: Problem, lines: dict[str, int]) -> Problem:

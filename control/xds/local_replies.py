@@ -1,7 +1,8 @@
 """What the gateway says itself: `{"code","message","requestId"}`, for every status.
 
 A body format also rewrites what authz and ratelimit wrote. What authz says is passed
-through; ratelimit does not know the request's id, so its 429 is said again here. Envoy's own details are not shown: they name its internals.
+through; ratelimit does not know the request's id, so its 429 is said again here.
+Envoy's own details are not shown: they name its internals.
 """
 
 from dataclasses import dataclass
