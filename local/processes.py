@@ -20,6 +20,7 @@ _BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 _STABLE_AFTER_S = 10.0
 _PROBE_EVERY_S = 0.05
 _PROBE_TIMEOUT_S = 2.0
+_LAST_OUTPUT_S = 0.5
 
 Step = Callable[[], Awaitable[None]]
 
@@ -92,11 +93,11 @@ class Child:
     async def _spawn(self) -> None:
         if self.spec.prepare is not None:
             await self.spec.prepare()
+        await self._close_relay()
         # Our own pipe, not asyncio's: a grandchild that keeps the write end open
         # must not keep us from seeing that the child ended.
         read_end, write_end = os.pipe()
-        self._relay = LineProtocol(self._output)
-        relay = self._relay
+        relay = self._relay = LineProtocol(self._output)
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: relay, os.fdopen(read_end, "rb", buffering=0)
         )
@@ -201,7 +202,8 @@ class Child:
 
     async def _close_relay(self) -> None:
         if self._relay is not None:
-            await asyncio.wait({self._relay.closed}, timeout=0.5)
+            await self._relay.finish(_LAST_OUTPUT_S)
+            self._relay = None
 
     def _last_words(self) -> str:
         return "".join(f"\n    {line}" for line in self._output.tail)

@@ -59,7 +59,18 @@ class LineProtocol(asyncio.Protocol):
     def __init__(self, output: Output) -> None:
         self._output = output
         self._rest = b""
+        self._transport: asyncio.BaseTransport | None = None
         self.closed = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    async def finish(self, timeout_s: float) -> None:
+        """Take what is still in the pipe; a process that keeps it open is cut off."""
+        await asyncio.wait({self.closed}, timeout=timeout_s)
+        if self._transport is not None:
+            self._transport.close()
+            await self.closed
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")

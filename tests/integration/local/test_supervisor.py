@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from local import watchdog
 from local.console import Console, Style
 from local.errors import StartError
 from local.processes import Spec, Supervisor
@@ -120,6 +121,19 @@ async def test_a_process_that_is_never_ready_is_an_error(bench: Bench) -> None:
                 )
             ]
         )
+
+
+async def test_a_grandchild_that_keeps_the_output_open_does_not_delay_the_end(
+    bench: Bench,
+) -> None:
+    orphan = "import os, signal\nif os.fork() == 0:\n    os.setsid(); signal.pause()\n"
+    code = orphan + "import sys; open(sys.argv[1], 'w').close(); signal.pause()"
+    await bench.supervisor.start([bench.spec("parent", code)])
+    started = asyncio.get_running_loop().time()
+    await bench.supervisor.stop()
+
+    assert asyncio.get_running_loop().time() - started < 3
+    assert await asyncio.to_thread(watchdog.sweep, "test-stack")
 
 
 async def test_a_missing_program_is_an_error(bench: Bench) -> None:
