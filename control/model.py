@@ -34,7 +34,7 @@ from control.values import (
     ServiceName,
     seconds,
 )
-from runtime.contracts import AuthPolicy
+from runtime.contracts import ROLE_GUEST, AuthPolicy
 
 #: A route that does not fit the rest: its place and why.
 Misfit = tuple[int, str]
@@ -155,6 +155,13 @@ class Limits(_Part):
         "guest": RateLimit(requests=10, per="minute"),
     }
     max_request_bytes: int = Field(default=10 * 1024 * 1024, ge=1024, le=2**32)
+
+    @field_validator("roles")
+    @classmethod
+    def _limits_strangers(cls, value: dict[str, RoleLimit]) -> dict[str, RoleLimit]:
+        if ROLE_GUEST not in value:
+            raise ValueError("give guest a limit: it is for callers without a token")
+        return value
 
 
 _Credits = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=9)]

@@ -108,6 +108,7 @@ def one_line(output: str, path: str = "") -> str:
     """The useful part of what Envoy prints."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [match[1] for line in lines if (match := _LOG_LINE.match(line))]
-    reason = (errors or lines or ["Envoy gave no reason"])[0]
+    plain = [line for line in lines if not line.startswith("[")]
+    reason = (errors or plain or lines or ["Envoy gave no reason"])[0]
     reason = _NOISE.sub("", reason.replace(path, "configuration") if path else reason)
     return reason[:MAX_REASON_CHARACTERS]

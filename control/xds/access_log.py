@@ -58,10 +58,7 @@ def access_logs(deployment: Deployment) -> list[AccessLog]:
 
 
 def _otlp() -> AccessLog:
-    # `common_config` although it is deprecated: beside the newer top-level fields
-    # Envoy 1.40 ignores the flush interval and the buffer size.
     config = OpenTelemetryAccessLogConfig(
-        common_config=_common(),
         attributes=KeyValueList(
             values=[
                 KeyValue(key=key, value=AnyValue(string_value=text))

@@ -1,0 +1,111 @@
+"""Parts of control for its tests: the real things over memory twins."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from control.access import Access
+from control.changes import Changes, Ports
+from control.deps import Deps
+from control.model import GatewayConfig, Limits
+from control.parse import from_document
+from control.store import MemoryConfigStore, MemoryRevocations, MemoryUsageQueries
+from control.tokens import TokenIssuer
+from control.validate import Refused
+from control.xds.cache import SnapshotCache
+from control.xds.deployment import Deployment
+from control.xds.snapshot import Snapshot
+from runtime.clock import FakeClock
+from runtime.health import Health
+from runtime.identity.blacklist import MemoryBlacklist
+from runtime.identity.keys import KeySet, from_secret
+from runtime.identity.tokens import Checks
+from runtime.metrics import Metrics
+from runtime.settings import Address
+from tests.builders import NOW, SECRET
+
+ADMIN_TOKEN = "the-admin-token-of-a-test"
+
+SOCKET = (Address(path="/nowhere/x.sock"),)
+DEPLOYMENT = Deployment(
+    listen=Address(host="127.0.0.1", port=3000),
+    authz=SOCKET,
+    ratelimit=SOCKET,
+    usage_sink=SOCKET,
+    control=Address(host="127.0.0.1", port=8000),
+)
+
+
+class PatientVerdict:
+    """Stands for an Envoy that accepts everything but what it is told to refuse."""
+
+    def __init__(self) -> None:
+        self.refusal: str | None = None
+
+    async def check(self, snapshot: Snapshot, limits: Limits) -> Refused | None:
+        return None if self.refusal is None else Refused(self.refusal)
+
+
+class KeptRules:
+    """Remembers what was handed out."""
+
+    def __init__(self) -> None:
+        self.published: list[GatewayConfig] = []
+
+    async def publish(self, config: GatewayConfig) -> None:
+        self.published.append(config)
+
+
+def a_config(*routes: dict[str, Any], **services: dict[str, Any]) -> GatewayConfig:
+    """A valid document; routes go to `core` unless they say else."""
+    config: GatewayConfig = from_document(
+        {
+            "version": 1,
+            "services": services or {"core": {"instances": ["127.0.0.1:1"]}},
+            "routes": [{"service": "core", **one} for one in routes],
+        }
+    )
+    return config
+
+
+@dataclass
+class Parts:
+    """A control without processes around it."""
+
+    clock: FakeClock = field(default_factory=lambda: FakeClock(NOW))
+    metrics: Metrics = field(default_factory=Metrics)
+    verdict: PatientVerdict = field(default_factory=PatientVerdict)
+    rules: KeptRules = field(default_factory=KeptRules)
+    blacklist: MemoryBlacklist = field(default_factory=MemoryBlacklist)
+    usage: MemoryUsageQueries = field(default_factory=MemoryUsageQueries)
+    revocations: MemoryRevocations = field(default_factory=MemoryRevocations)
+    health: Health = field(default_factory=Health)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryConfigStore(self.clock)
+        self.snapshots = SnapshotCache(self.metrics, self.clock)
+        self.changes = self.new_changes()
+
+    def new_changes(self) -> Changes:
+        """As after a restart of control: the same stores, nothing in force."""
+        ports = Ports(
+            store=self.store,
+            snapshots=self.snapshots,
+            verdict=self.verdict,
+            rules=self.rules,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        return Changes(ports, DEPLOYMENT, {})
+
+    def deps(self, *, signs: bool = True) -> Deps:
+        checks, keys = Checks(), KeySet((from_secret(SECRET),))
+        return Deps(
+            changes=self.changes,
+            access=Access(ADMIN_TOKEN, keys, checks, self.blacklist, self.clock),
+            usage=self.usage,
+            revocations=self.revocations,
+            issuer=TokenIssuer(SECRET, checks) if signs else None,
+            health=self.health,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
