@@ -16,11 +16,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from runtime.clock import FakeClock
 from runtime.contracts import UsageSource
 from runtime.postgres import connect_pool, migrate, version_table
 from usage_sink.errors import LedgerUnavailable
 from usage_sink.events import Usage, UsageEvent, read
-from usage_sink.partitions import make_partitions
+from usage_sink.partitions import keep_partitions, make_partitions
 from usage_sink.prices import NO_PRICES
 from usage_sink.records import Misfit, Origin, UsageRecord
 from usage_sink.schema import metadata
@@ -29,6 +30,7 @@ from usage_sink.store_postgres import PostgresUsageStore
 
 START = datetime(2026, 11, 22, 9, 30, 15, 541760, tzinfo=UTC)
 POISON = UUID(int=13)
+NEXT_DAY = "usage_logs_20261124"
 
 
 def a_record(id_: UUID | None = None, **changes: Any) -> UsageRecord:
@@ -288,3 +290,33 @@ class TestPartitions:
 
         assert made == 5
         assert await ledger.fetchval("SELECT count(*) FROM usage_logs_default") == 1
+
+    async def test_after_midnight_the_next_day_is_made(
+        self, ledger: asyncpg.Pool
+    ) -> None:
+        clock = FakeClock(datetime(2026, 11, 22, 23, 59, 59, 990_000, UTC).timestamp())
+        stop = asyncio.Event()
+        keeping = asyncio.create_task(keep_partitions(ledger, clock, 1, stop))
+        await asyncio.sleep(0)  # one turn: it has read the clock
+        clock.advance(0.02)
+
+        async with asyncio.timeout(5):
+            while not await ledger.fetchval("SELECT to_regclass($1)", NEXT_DAY):
+                await asyncio.sleep(0.01)
+
+        stop.set()
+        await keeping
+
+    async def test_a_database_that_is_away_does_not_end_the_keeping(
+        self, ledger: asyncpg.Pool
+    ) -> None:
+        clock = FakeClock(datetime(2026, 11, 22, 23, 59, 59, 999_000, UTC).timestamp())
+        stop = asyncio.Event()
+        await ledger.close()
+        keeping = asyncio.create_task(keep_partitions(ledger, clock, 1, stop))
+
+        done, _ = await asyncio.wait({keeping}, timeout=0.05)
+        assert not done
+
+        stop.set()
+        await keeping

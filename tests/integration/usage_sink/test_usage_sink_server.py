@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -400,6 +401,45 @@ class TestDatabaseAway:
         connection = await asyncpg.connect(database_url)
         yield connection
         await connection.close()
+
+
+class TestProcess:
+    """`python -m usage_sink`."""
+
+    async def test_it_stops_cleanly_on_a_signal(
+        self, tmp_path: Path, fresh_database_url: str, redis_url: str
+    ) -> None:
+        address = f"unix:{tmp_path}/sink.sock"
+        process = await start_process(
+            HUBGATE_USAGE_SINK_LISTEN=address,
+            HUBGATE_DATABASE_URL=fresh_database_url,
+            HUBGATE_REDIS_URL=redis_url,
+        )
+        async with asyncio.timeout(20), grpc.aio.insecure_channel(address) as channel:
+            await channel.channel_ready()
+
+        process.terminate()
+
+        async with asyncio.timeout(20):
+            _, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
+
+    async def test_bad_settings_are_named_all_at_once(self) -> None:
+        process = await start_process(HUBGATE_REDIS_URL="http://x")
+
+        _, errors = await process.communicate()
+
+        assert process.returncode == 2
+        for name in ("USAGE_SINK_LISTEN", "DATABASE_URL", "REDIS_URL"):
+            assert f"HUBGATE_{name}" in errors.decode()
+
+
+async def start_process(**environ: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "usage_sink"),
+        env=environ,
+        stderr=asyncio.subprocess.PIPE,
+    )
 
 
 async def test_a_database_killed_under_load_loses_and_doubles_nothing(

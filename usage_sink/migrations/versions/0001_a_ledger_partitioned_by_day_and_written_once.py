@@ -1,6 +1,7 @@
 """A ledger partitioned by day, whose rows the database itself refuses to change.
 
 The SQL is written out: a migration must not follow later edits of `schema.py`.
+There is no way back: it would drop the ledger.
 """
 
 from alembic import op
@@ -113,12 +114,6 @@ def upgrade() -> None:
     for script in (_USAGE_LOGS, _QUARANTINE, _REFUSE, _PARTITIONS):
         for statement in _statements(script):
             op.execute(statement)
-
-
-def downgrade() -> None:
-    op.execute("DROP TABLE usage_logs, usage_quarantine")
-    op.execute("DROP FUNCTION usage_logs_refuse_change")
-    op.execute("DROP FUNCTION usage_logs_make_partition")
 
 
 def _statements(script: str) -> list[str]:
