@@ -54,5 +54,5 @@ def test_a_price_list_without_a_label_is_named_by_its_content() -> None:
 def test_the_sidecars_take_what_control_says() -> None:
     config = parse(TEXT)
 
-    assert rules.Rules.from_document(ratelimit_document(config))
+    assert rules.Rules.from_document(ratelimit_document(config)).routes
     assert prices.parse(prices_document(config)).version
