@@ -7,10 +7,12 @@ from sqlalchemy import (
     Column,
     DateTime,
     Identity,
+    Index,
     MetaData,
     Table,
     Text,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -33,4 +35,6 @@ config_revisions: Final = Table(
     ),
     Column("status", Text, nullable=False),
     Column("reason", Text),
+    Index("config_revisions_active", "rev", postgresql_where=text("status = 'active'")),
+    Index("config_revisions_author", "author", "rev"),
 )

@@ -58,7 +58,10 @@ def access_logs(deployment: Deployment) -> list[AccessLog]:
 
 
 def _otlp() -> AccessLog:
+    # `common_config` although it is deprecated: beside the newer top-level fields
+    # Envoy 1.40 ignores the flush interval and the buffer size.
     config = OpenTelemetryAccessLogConfig(
+        common_config=_common(),
         attributes=KeyValueList(
             values=[
                 KeyValue(key=key, value=AnyValue(string_value=text))
@@ -66,10 +69,6 @@ def _otlp() -> AccessLog:
             ]
         ),
     )
-    # `common_config` although it is deprecated: beside the newer top-level fields
-    # Envoy 1.40 ignores the flush interval and the buffer size. Set here, since the
-    # constructor would warn.
-    config.common_config = _common()
     return AccessLog(name="usage_otlp", filter=_ended(), typed_config=wire.pack(config))
 
 
