@@ -127,7 +127,8 @@ async def sink(
     tmp_path: Path, fresh_database_url: str, redis_url: str, redis_client: Redis
 ) -> AsyncIterator[Sink]:
     await config_channel.publish(redis_client, "usage_sink", PRICES)
-    async with a_sink(tmp_path, fresh_database_url, redis_url) as running:
+    wait = {"HUBGATE_USAGE_SINK_PRICES_WAIT_S": "30"}
+    async with a_sink(tmp_path, fresh_database_url, redis_url, **wait) as running:
         yield running
 
 
@@ -281,10 +282,10 @@ async def test_an_als_stream_is_written_under_its_node(
 async def test_an_als_stream_is_ended_by_a_sink_that_stops(
     sink: Sink, database: asyncpg.Connection
 ) -> None:
+    await sink.export_like_envoy(an_export(attributes()))  # the ledger is open
     call = sink.stream()
-    entry = attributes()
-    await call.write(a_message(entry, node="node-1"))
-    await until(lambda: has_rows(database, 1))
+    await call.write(a_message(attributes(), node="node-1"))
+    await until(lambda: has_rows(database, 2))
 
     sink.stop.set()
 
