@@ -7,6 +7,9 @@ was measured with 1.40.
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
     HeaderMutation as Mutation,
 )
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
+    HeaderMutationRemoveOnMatch,
+)
 from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptions,
     Http2ProtocolOptions,
@@ -30,6 +33,7 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
     HeaderMutation,
 )
 from envoy_data_plane.envoy.extensions.request_id.uuid.v3 import UuidRequestIdConfig
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from control.model import Limits
 from control.xds import wire
@@ -138,7 +142,15 @@ def _stripped_headers() -> TypedExtensionConfig:
         name="strip_identity",
         typed_config=wire.pack(
             HeaderMutation(
-                mutations=[Mutation(remove=name) for name in STRIPPED_REQUEST_HEADERS]
+                mutations=[
+                    *(Mutation(remove=name) for name in STRIPPED_REQUEST_HEADERS),
+                    # They would tell Envoy's router what to do.
+                    Mutation(
+                        remove_on_match=HeaderMutationRemoveOnMatch(
+                            key_matcher=StringMatcher(prefix="x-envoy-")
+                        )
+                    ),
+                ]
             )
         ),
     )

@@ -56,7 +56,14 @@ SECURITY_HEADERS = {
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
 }
-HIDDEN_HEADERS = ("server", "x-powered-by")
+HIDDEN_HEADERS = (
+    "server",
+    "x-powered-by",
+    "x-envoy-upstream-service-time",
+    "x-envoy-attempt-count",
+    "x-envoy-overloaded",
+    "x-envoy-degraded",
+)
 
 HEALTH_BODY = '{"status":"ok"}'
 _JSON = "application/json"
