@@ -1,0 +1,90 @@
+"""What Envoy sends to usage_sink: the same attributes over both transports."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from envoy.service.accesslog.v3 import als_pb2
+
+from control.xds.deployment import LogTransport
+from runtime.contracts import ACCESS_LOG_ATTRIBUTES, USAGE_HEADERS
+from runtime.grpc_server import GrpcServer, Stream, Unary
+from runtime.metrics import Metrics
+from runtime.settings import Address
+from tests.integration.control.envoy_bench import a_bench
+from usage_sink import otlp
+
+pytestmark = pytest.mark.e2e
+
+DEADLINE_S = 10.0
+SILENT = ("reason", "session_id", "conversation_id", "usage_input", "usage_output")
+
+
+class Sink:
+    """Takes entries over OTLP and ALS."""
+
+    def __init__(self) -> None:
+        self.entries: asyncio.Queue[tuple[str, dict[str, str]]] = asyncio.Queue()
+
+    def methods(self) -> list[Unary | Stream]:
+        return [
+            Unary(
+                otlp.EXPORT_PATH,
+                otlp.ExportRequest.FromString,
+                otlp.ExportResponse.SerializeToString,
+                self.export,
+            ),
+            Stream(
+                "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
+                als_pb2.StreamAccessLogsMessage.FromString,
+                als_pb2.StreamAccessLogsResponse.SerializeToString,
+                self.stream,
+            ),
+        ]
+
+    async def export(self, request: Any) -> Any:
+        for node, attributes in otlp.entries(request):
+            self.entries.put_nowait((node, attributes))
+        return otlp.ExportResponse()
+
+    async def stream(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        node = ""
+        async for message in messages:
+            node = message.identifier.node.id or node
+            for entry in message.http_logs.log_entry:
+                tags = dict(entry.common_properties.custom_tags)
+                self.entries.put_nowait((node, tags))
+        yield als_pb2.StreamAccessLogsResponse()
+
+
+@pytest.mark.parametrize("transport", list(LogTransport))
+async def test_an_entry_has_every_attribute_and_arrives_in_time(
+    tmp_path: Path, transport: LogTransport
+) -> None:
+    sink = Sink()
+    here = Address(host="127.0.0.1", port=0)
+    server = GrpcServer(here, sink.methods(), Metrics())
+    await server.start()
+    sinks = (Address(host="127.0.0.1", port=server.port),)
+    try:
+        async with a_bench(
+            tmp_path, log_transport=transport, usage_sink=sinks
+        ) as bench:
+            answer = await bench.client.get("/ai/openai/stream?secret=1")
+            async with asyncio.timeout(DEADLINE_S):
+                node, entry = await sink.entries.get()
+    finally:
+        await server.stop(0.0)
+
+    # ALS leaves out a tag without a value.
+    silent = {one for one in ACCESS_LOG_ATTRIBUTES if one not in entry}
+    assert silent <= {*SILENT, *(f"usage_{one}" for one in USAGE_HEADERS)}
+    assert set(entry) <= set(ACCESS_LOG_ATTRIBUTES)
+    assert node == "envoy-1"
+    assert entry["id"] == answer.headers["x-request-id"]
+    assert entry["path"] == "/ai/openai/stream"
+    assert (entry["route"], entry["service"], entry["status"]) == ("ai", "up", "200")
+    assert (entry["llm_input"], entry["llm_output"]) == ("11", "7")
+    assert (entry["user_id"], entry["role"]) == ("u-1", "user")
