@@ -33,6 +33,7 @@ class Spec:
     kind: str
     argv: tuple[str, ...]
     ready: Step  # raises while the process is not ready
+    alive: Step | None = None  # asked after a restart, when a dependency may be away
     env: Mapping[str, str] = field(default_factory=dict)
     prepare: Step | None = None  # before each start: what a killed one left behind
     before_stop: Step | None = None
@@ -68,7 +69,7 @@ class Child:
             StartError: it ended, or took too long.
         """
         await self._spawn()
-        await self._until_ready()
+        await self._until(self.spec.ready)
         self._keeper = asyncio.create_task(self._keep(on_change))
 
     async def stop(self) -> None:
@@ -118,7 +119,7 @@ class Child:
         finally:
             os.close(write_end)
 
-    async def _until_ready(self) -> None:
+    async def _until(self, probe: Step) -> None:
         process = self._process
         assert process is not None  # noqa: S101 - started just before
         exited = asyncio.ensure_future(process.wait())
@@ -126,7 +127,7 @@ class Child:
         try:
             async with asyncio.timeout(self.spec.ready_timeout_s):
                 while not exited.done():
-                    problem = await self._probe()
+                    problem = await _problem(probe)
                     if problem is None:
                         return
                     await asyncio.wait({exited}, timeout=_PROBE_EVERY_S)
@@ -142,14 +143,6 @@ class Child:
             f"{self.spec.name} {_ending(process.returncode)} while it started"
             f"{self._last_words()}"
         )
-
-    async def _probe(self) -> Exception | None:
-        try:
-            async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                await self.spec.ready()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
-            return error
-        return None
 
     async def _keep(self, on_change: Callable[[str], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -172,7 +165,7 @@ class Child:
         self.restarts += 1
         try:
             await self._spawn()
-            await self._until_ready()
+            await self._until(self.spec.alive or self.spec.ready)
         except LocalError as error:
             self._end_group()
             on_change(str(error))
@@ -207,6 +200,15 @@ class Child:
 
     def _last_words(self) -> str:
         return "".join(f"\n    {line}" for line in self._output.tail)
+
+
+async def _problem(probe: Step) -> Exception | None:
+    try:
+        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+            await probe()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
+        return error
+    return None
 
 
 def _ending(status: int | None) -> str:

@@ -97,6 +97,8 @@ def envoy(plan: Plan) -> Spec:
             # Hot restart would tie Envoy's life to the thread that started it.
             *("--disable-hot-restart", "--file-flush-interval-msec", "200"),
             *("--concurrency", concurrency or _DEFAULT_CONCURRENCY, "-l", "warning"),
+            # What it says of fields that we use on purpose, at every start.
+            *("--component-log-level", "misc:error"),
         ),
         ready=ready,
         before_stop=drain,
@@ -134,11 +136,13 @@ def _service(plan: Plan, kind: str, name: str) -> Spec:
         },
         prepare=prepare,
         ready=lambda: probes.answers(ops, "/health/ready"),
+        alive=lambda: probes.answers(ops, "/health"),
     )
 
 
 def _control(plan: Plan) -> Spec:
     ports, settings = plan.ports, plan.settings
+    http = (_LOOPBACK, ports.control)
     env = {
         "HUBGATE_CONTROL_LISTEN": f"{_LOOPBACK}:{ports.control}",
         "HUBGATE_CONTROL_UPSTREAM": f"{_LOOPBACK}:{ports.control}",
@@ -166,7 +170,8 @@ def _control(plan: Plan) -> Spec:
         kind="control",
         argv=_python("control"),
         env=env,
-        ready=lambda: probes.answers((_LOOPBACK, ports.control), "/health"),
+        ready=lambda: probes.answers(http, "/health/ready"),
+        alive=lambda: probes.answers(http, "/health"),
     )
 
 

@@ -134,6 +134,7 @@ ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
     "start": "%START_TIME(%s.%6f)%",
     "route": "%ROUTE_NAME%",
     "service": "%METADATA(ROUTE:hubgate:service)%",
+    "ai": "%METADATA(ROUTE:hubgate:ai)%",
     "method": "%REQ(:METHOD)%",
     "path": "%PATH(NQ:ORIG_OR_PATH)%",
     "protocol": "%PROTOCOL%",

@@ -84,7 +84,7 @@ def test_envoy_takes_the_command_line(tmp_path: Path) -> None:
     binary = binaries.envoy()
     settings = EnvoySettings.from_environ({})
     line = argv(binary, settings, "{static_resources: {}}")
-    ended = subprocess.run(  # noqa: S603 - our own binary
+    ended = subprocess.run(
         [*line, "--mode", "validate"],
         cwd=tmp_path,
         capture_output=True,
