@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RateLimitActionMetaData,
     RateLimitActionMetaDataSource,
     RateLimitActionRemoteAddress,
+    RateLimitActionRequestHeaders,
 )
 from envoy_data_plane.envoy.config.route.v3 import (
     RateLimit as Descriptor,
@@ -190,6 +191,13 @@ def _descriptor(route_id: str) -> Any:
                             contracts.DESCRIPTOR_USER, contracts.METADATA_USER_ID
                         ),
                         RateLimitAction(remote_address=RateLimitActionRemoteAddress()),
+                        RateLimitAction(
+                            request_headers=RateLimitActionRequestHeaders(
+                                header_name=contracts.HEADER_REQUEST_ID,
+                                descriptor_key=contracts.DESCRIPTOR_REQUEST_ID,
+                                skip_if_absent=True,
+                            )
+                        ),
                     ]
                 )
             ]

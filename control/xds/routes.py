@@ -46,6 +46,7 @@ from control.xds import filters, wire
 ROUTES_NAME = "gateway"
 METADATA_NAMESPACE = "hubgate"
 METADATA_SERVICE = "service"
+METADATA_AI = "ai"
 
 #: A stream may be silent for so long, and last for so long.
 STREAM_IDLE_S = 300.0
@@ -108,7 +109,7 @@ def route_bytes(route: Route) -> bytes:
             name=route.id,
             match=_match(route, route.methods),
             route=_action(route),
-            metadata=_metadata(route.service),
+            metadata=_metadata(route.service, ai=route.ai),
             typed_per_filter_config=filters.per_route(route),
             # A compressed answer hides its tokens; the provider then sends plain text.
             request_headers_to_remove=["accept-encoding"] if route.ai else [],
@@ -238,9 +239,7 @@ def _previous_hosts() -> Any:
     return wire.pack(PreviousHostsPredicate())
 
 
-def _metadata(service: str) -> Metadata:
-    return Metadata(
-        filter_metadata={
-            METADATA_NAMESPACE: wire.text_struct({METADATA_SERVICE: service})
-        }
-    )
+def _metadata(service: str, *, ai: bool = False) -> Metadata:
+    """What the access log says of the route."""
+    values = {METADATA_SERVICE: service, METADATA_AI: "true" if ai else "false"}
+    return Metadata(filter_metadata={METADATA_NAMESPACE: wire.text_struct(values)})
