@@ -169,3 +169,14 @@ def test_no_token_ever_enters_the_ledger_or_a_log(stack: Stack) -> None:
 
     assert signature not in rows
     assert [log.name for log in logs if signature in log.read_text("latin-1")] == []
+
+
+def test_a_stream_without_usage_is_marked_and_never_free(stack: Stack) -> None:
+    """OpenAI sends no usage in a stream unless asked to."""
+    token = stack.token()
+    response = chat(stack, token, OPENAI, model="gpt-4o", stream=True)
+    row = row_of(stack, token, response.headers["x-request-id"])
+
+    assert "usage" not in sse(response)[-1]
+    assert row["usageSource"] in {"partial", "absent"}
+    assert row["pricing"] == "unpriced"
