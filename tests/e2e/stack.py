@@ -105,8 +105,15 @@ class Stack:
             headers={"authorization": f"Bearer {self.ready['admin_token']}"},
         )
 
+    def kill(self) -> None:
+        """End the supervisor as the kernel would."""
+        self.http.close()
+        self.process.kill()
+        self.process.wait()
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Give the exit status."""
+        self.http.close()
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(STOP_DEADLINE_S)
@@ -161,7 +168,6 @@ def running_stack(data_dir: Path, *options: str) -> Iterator[Stack]:
     try:
         yield stack
     finally:
-        stack.http.close()
         status = stack.stop()
     assert status == 0
 
