@@ -1,7 +1,6 @@
 """What the gateway says itself: `{"code","message","requestId"}`, for every status.
 
-A body format also rewrites what authz and ratelimit wrote. What authz says is passed
-through; ratelimit does not know the request's id, so its 429 is said again here.
+A body format also rewrites what authz and ratelimit wrote: theirs is passed through.
 Envoy's own details are not shown: they name its internals.
 """
 
@@ -50,9 +49,6 @@ _REPLIES = (
     _Reply(431, ErrorCode.HEADERS_TOO_LARGE, "The request headers are too large"),
     _Reply(504, ErrorCode.UPSTREAM_TIMEOUT, "The service did not answer in time"),
 )
-_LIMITED = _Reply(
-    429, ErrorCode.RATE_LIMIT_EXCEEDED, "Too many requests, try again later"
-)
 _UPSTREAM = _Reply(
     500, ErrorCode.UPSTREAM_UNAVAILABLE, "The service is not available now"
 )
@@ -71,7 +67,7 @@ def local_reply_config() -> LocalReplyConfig:
     denied = _and(_flag(_DENIED), _status(ComparisonFilterOp.LE, 499))
     return LocalReplyConfig(
         mappers=[
-            _say(_flag(_RATE_LIMITED), _LIMITED),
+            _pass_through(_flag(_RATE_LIMITED)),
             _pass_through(denied),
             _say(_flag(_DENIED), _AUTH),
             *(
