@@ -247,8 +247,12 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for child in layer:
                     group.create_task(child.start(self._changed))
-        except* LocalError as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as errors:
+            # Not `except*`: what it raises arrives in a group of its own.
+            ours = errors.subgroup(LocalError)
+            if ours is None:
+                raise
+            raise ours.exceptions[0] from None
 
     async def stop(self) -> None:
         """Last started, first stopped; nothing is restarted any more."""
