@@ -1,0 +1,161 @@
+"""An upstream that remembers what reached it, and a client that sends raw bytes."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+from tests.e2e.stack import Stack
+
+DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as the upstream got it."""
+
+    method: str
+    path: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+
+@dataclass
+class Recorder:
+    """A service of the gateway, reached by the route `/api/probe`."""
+
+    port: int
+    seen: list[Seen] = field(default_factory=list)
+
+    def by_path(self, text: str) -> list[Seen]:
+        return [one for one in self.seen if text in one.path]
+
+
+@contextmanager
+def recording(name: str = "") -> Iterator[Recorder]:
+    """An upstream on a free port; answers 200 with its name."""
+    seen: list[Seen] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            length = int(self.headers.get("content-length") or 0)
+            body = self.rfile.read(length)
+            headers = [(key, value) for key, value in self.headers.items()]
+            seen.append(Seen(self.command, self.path, headers, body))
+            answer = json.dumps({"upstream": name}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(answer)
+
+        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = _answer  # noqa: N815 - http.server's names
+        do_OPTIONS = do_TRACE = _answer  # noqa: N815 - ditto
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield Recorder(server.server_address[1], seen)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def probe_route(stack: Stack, recorder: Recorder, **changes: object) -> Iterator[str]:
+    """Route a prefix of its own to `recorder`; gives the prefix."""
+    name = f"probe-{recorder.port}"
+    service = {"instances": [f"127.0.0.1:{recorder.port}"]}
+    route = {
+        "id": name,
+        "prefix": f"/api/{name}",
+        "service": name,
+        "rate_limit": "none",
+        **changes,
+    }
+    put = stack.control("PUT", f"services/{name}", service)
+    assert put.status_code == 200, put.text
+    put = stack.control("PUT", f"routes/{name}", route)
+    assert put.status_code == 200, put.text
+    try:
+        yield f"/api/{name}"
+    finally:
+        stack.control("DELETE", f"routes/{name}")
+        stack.control("DELETE", f"services/{name}")
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """What came back for raw bytes; status 0: the connection was just closed."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        return str(json.loads(self.body)["code"])
+
+
+def send_raw(stack: Stack, request: bytes) -> RawAnswer:
+    """Send exactly these bytes and read one answer."""
+    parts = urlsplit(stack.gateway)
+    assert parts.hostname is not None
+    address = (parts.hostname, parts.port or 80)
+    with socket.create_connection(address, timeout=DEADLINE_S) as connection:
+        connection.sendall(request)
+        data = b""
+        while not _is_whole(data):
+            try:
+                part = connection.recv(65536)
+            except ConnectionResetError:
+                break
+            if not part:
+                break
+            data += part
+    return _parse(data)
+
+
+def _is_whole(data: bytes) -> bool:
+    head, separator, body = data.partition(b"\r\n\r\n")
+    if not separator:
+        return False
+    headers = _headers(head)
+    return len(body) >= int(headers.get("content-length", "1000000000"))
+
+
+def _headers(head: bytes) -> dict[str, str]:
+    lines = head.decode("latin-1").split("\r\n")[1:]
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _parse(data: bytes) -> RawAnswer:
+    if not data:
+        return RawAnswer(0, {}, b"")
+    head, _, body = data.partition(b"\r\n\r\n")
+    return RawAnswer(int(head.split(b" ")[1]), _headers(head), body)
+
+
+def authz_errors(stack: Stack) -> int:
+    """How often Envoy got no decision out of authz."""
+    url = f"{stack.ready['envoy_admin']}/stats?filter=ext_authz.error"
+    text = stack.http.get(url).text
+    return sum(int(line.rpartition(":")[2]) for line in text.splitlines() if line)
