@@ -10,7 +10,8 @@ from runtime import lifecycle, logs, redis
 from runtime.clock import SystemClock
 from runtime.grpc_server import GrpcServer
 from runtime.health import Health
-from runtime.identity.blacklist_redis import RedisBlacklist
+from runtime.identity.blacklist_tracked import TrackedBlacklist
+from runtime.identity.verdicts import Verdicts
 from runtime.metrics import Metrics
 from runtime.ops_server import OpsServer
 
@@ -18,25 +19,29 @@ from runtime.ops_server import OpsServer
 async def main(stop: asyncio.Event) -> None:
     settings = Settings.from_environ(os.environ)
     logs.configure("authz", settings)
-    metrics, health = Metrics(), Health()
+    metrics, health, clock = Metrics(), Health(), SystemClock()
     client = redis.connect(settings.redis_url, timeout_s=settings.redis_timeout_s)
     health.add("redis", lambda: redis.ping(client))
+    verdicts = Verdicts(clock, stale_s=settings.authz_stale_s)
+    blacklist = TrackedBlacklist(client, verdicts, clock, metrics)
     authorizer = Authorizer(
         keys=settings.key_set(),
         checks=settings.checks(),
-        blacklist=RedisBlacklist(client),
+        blacklist=blacklist,
         on_redis_down=settings.authz_on_redis_down,
-        clock=SystemClock(),
+        clock=clock,
         metrics=metrics,
     )
     service = AuthzService(authorizer, metrics)
     server = GrpcServer(settings.authz_listen, service.methods(), metrics)
     ops = OpsServer(settings.ops_listen, health, metrics)
+    tracking = asyncio.create_task(blacklist.run(stop))
     await server.start()
     await ops.start()
     await stop.wait()
     await server.stop(settings.drain_timeout_s)
     await ops.stop()
+    await tracking
     await client.aclose()
 
 

@@ -12,3 +12,4 @@ class Settings(ServiceSettings, RedisSettings, IdentitySettings):
 
     authz_listen: AddressField = Field(default="127.0.0.1:9001", validate_default=True)
     authz_on_redis_down: OnRedisDown = OnRedisDown.DENY
+    authz_stale_s: float = Field(default=30.0, ge=0, le=3600)

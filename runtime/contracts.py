@@ -64,6 +64,8 @@ STRIPPED_REQUEST_HEADERS: Final = (
 # --- Redis ----------------------------------------------------------------------
 
 CONFIG_CHANNEL: Final = "cfg"
+#: Every key of the blacklist starts so; `authz` hears of all changes below it.
+BLACKLIST_PREFIX: Final = "bl:"
 
 
 def blacklist_token_key(jti: str) -> str:

@@ -12,6 +12,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MetricName = Literal[
     "hubgate_authz_decisions_total",
     "hubgate_authz_store_failures_total",
+    "hubgate_blacklist_answers_total",
+    "hubgate_blacklist_changes_total",
+    "hubgate_blacklist_tracking",
     "hubgate_config_nacks_total",
     "hubgate_config_publish_seconds",
     "hubgate_config_revision",
@@ -67,6 +70,23 @@ METRICS: tuple[Metric, ...] = (
         Kind.COUNTER,
         "Blacklist lookups that Redis did not answer, by what was done then",
         ("action",),
+    ),
+    Metric(
+        "hubgate_blacklist_answers_total",
+        Kind.COUNTER,
+        "Revocations looked up, by who answered: cache, redis, stale (a kept answer"
+        " while Redis is away)",
+        ("source",),
+    ),
+    Metric(
+        "hubgate_blacklist_changes_total",
+        Kind.COUNTER,
+        "Changes of the blacklist that Redis announced",
+    ),
+    Metric(
+        "hubgate_blacklist_tracking",
+        Kind.GAUGE,
+        "1 while Redis announces changes and answers are kept, else 0",
     ),
     # control
     Metric(

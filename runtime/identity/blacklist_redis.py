@@ -1,10 +1,13 @@
 """The blacklist as auth-service and `hubgate revoke` write it, in Redis."""
 
+from collections.abc import Sequence
+
 from redis.asyncio import Redis
 
 from runtime.contracts import blacklist_token_key, blacklist_user_key
 from runtime.identity.blacklist import BlacklistUnavailable, is_revoked
 from runtime.identity.tokens import Claims
+from runtime.identity.verdicts import Answers
 from runtime.redis import RedisUnavailable, wrap_errors
 
 
@@ -15,15 +18,60 @@ class RedisBlacklist:
         self._client = client
 
     async def is_revoked(self, claims: Claims) -> bool:
-        # Two commands in one packet, not MGET: a plain key of any type counts as
-        # listed, and in a cluster the two keys may live on different nodes.
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.get(blacklist_user_key(claims.sub))
-        if claims.jti is not None:
-            pipeline.exists(blacklist_token_key(claims.jti))
-        try:
-            with wrap_errors():
-                cutoff, *listed = await pipeline.execute()
-        except RedisUnavailable as error:
-            raise BlacklistUnavailable(str(error)) from error
-        return is_revoked(claims, by_id=any(listed), user_cutoff=cutoff)
+        (answers,) = await read(self._client, [claims])
+        if answers is None:
+            raise BlacklistUnavailable("a key of another type")
+        return judge(claims, answers)
+
+
+def keys_of(claims: Claims) -> tuple[str, ...]:
+    """The keys that can revoke such a token."""
+    user = blacklist_user_key(claims.sub)
+    return (user,) if claims.jti is None else (user, blacklist_token_key(claims.jti))
+
+
+async def read(client: Redis, batch: Sequence[Claims]) -> list[Answers | None]:
+    """What stands under the keys of each, in one round trip; None: unreadable.
+
+    Raises:
+        BlacklistUnavailable: Redis does not say.
+    """
+    # Single commands in one packet, not MGET: a plain key of any type counts as
+    # listed, and in a cluster the keys live on different nodes.
+    pipeline = client.pipeline(transaction=False)
+    for claims in batch:
+        user, *token = keys_of(claims)
+        pipeline.get(user)
+        for key in token:
+            pipeline.exists(key)
+    try:
+        with wrap_errors():
+            replies = iter(await pipeline.execute(raise_on_error=False))
+    except RedisUnavailable as error:
+        raise BlacklistUnavailable(str(error)) from error
+    return [
+        _answers(claims, [next(replies) for _ in keys_of(claims)]) for claims in batch
+    ]
+
+
+def _answers(claims: Claims, replies: list[object]) -> Answers | None:
+    found: dict[str, bytes | None] = {}
+    for key, reply in zip(keys_of(claims), replies, strict=True):
+        match reply:
+            case bytes() | None:
+                found[key] = reply
+            case int():
+                found[key] = b"1" if reply else None
+            case _:
+                return None
+    return found
+
+
+def judge(claims: Claims, answers: Answers) -> bool:
+    """Whether they revoke the token."""
+    user, *token = keys_of(claims)
+    return is_revoked(
+        claims,
+        by_id=any(answers[key] is not None for key in token),
+        user_cutoff=answers[user],
+    )

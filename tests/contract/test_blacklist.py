@@ -1,11 +1,14 @@
-"""One behaviour of the blacklist, in memory and in Redis."""
+"""One behaviour of the blacklist, in memory and in Redis, with answers kept or not."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
 
 from runtime import redis as runtime_redis
+from runtime.clock import SystemClock
 from runtime.contracts import blacklist_token_key, blacklist_user_key
 from runtime.identity.blacklist import (
     Blacklist,
@@ -13,34 +16,59 @@ from runtime.identity.blacklist import (
     MemoryBlacklist,
 )
 from runtime.identity.blacklist_redis import RedisBlacklist
+from runtime.identity.blacklist_tracked import TrackedBlacklist
 from runtime.identity.tokens import Claims
+from runtime.identity.verdicts import Verdicts
+from runtime.metrics import Metrics
 
 CLAIMS = Claims("u-1", "user", exp=200.0, iat=100.0, jti="t-1")
 Revoke = Callable[[str | None, str | None], Awaitable[None]]
 
 
-@pytest.fixture(params=["memory", "redis"])
-def sides(
+@pytest.fixture(params=["memory", "redis", "tracked"])
+async def sides(
     request: pytest.FixtureRequest, redis_client: Redis
-) -> tuple[Blacklist, Revoke]:
+) -> AsyncIterator[tuple[Blacklist, Revoke]]:
     """A blacklist, and how others write into it: (token id, user's cutoff)."""
-    memory = MemoryBlacklist()
+    if request.param == "memory":
+        memory = MemoryBlacklist()
+        yield memory, writing_to(memory)
+    elif request.param == "redis":
+        yield RedisBlacklist(redis_client), writing_into(redis_client)
+    else:
+        async with tracking(redis_client) as tracked:
+            yield tracked, writing_into(redis_client)
 
-    async def in_memory(jti: str | None, cutoff: str | None) -> None:
+
+def writing_to(memory: MemoryBlacklist) -> Revoke:
+    async def revoke(jti: str | None, cutoff: str | None) -> None:
         if jti is not None:
             memory.token_ids.add(jti)
         if cutoff is not None:
             memory.user_cutoffs["u-1"] = cutoff.encode()
 
-    async def in_redis(jti: str | None, cutoff: str | None) -> None:
-        if jti is not None:
-            await redis_client.set(blacklist_token_key(jti), 1)
-        if cutoff is not None:
-            await redis_client.set(blacklist_user_key("u-1"), cutoff)
+    return revoke
 
-    if request.param == "memory":
-        return memory, in_memory
-    return RedisBlacklist(redis_client), in_redis
+
+def writing_into(client: Redis) -> Revoke:
+    async def revoke(jti: str | None, cutoff: str | None) -> None:
+        if jti is not None:
+            await client.set(blacklist_token_key(jti), 1)
+        if cutoff is not None:
+            await client.set(blacklist_user_key("u-1"), cutoff)
+
+    return revoke
+
+
+@asynccontextmanager
+async def tracking(client: Redis) -> AsyncIterator[TrackedBlacklist]:
+    clock, stop = SystemClock(), asyncio.Event()
+    verdicts = Verdicts(clock, stale_s=30)
+    tracked = TrackedBlacklist(client, verdicts, clock, Metrics())
+    running = asyncio.create_task(tracked.run(stop))
+    yield tracked
+    stop.set()
+    await running
 
 
 async def test_nothing_is_revoked_at_first(sides: tuple[Blacklist, Revoke]) -> None:
@@ -83,6 +111,19 @@ async def test_a_user_key_of_another_type_is_no_pass(redis_client: Redis) -> Non
 
     with pytest.raises(BlacklistUnavailable):
         await RedisBlacklist(redis_client).is_revoked(CLAIMS)
+
+
+async def test_such_a_key_is_the_trouble_of_its_user_alone(redis_client: Redis) -> None:
+    await redis_client.rpush("bl:user:u-1", "a list, of all things")
+    async with tracking(redis_client) as blacklist:
+        mine, other = await asyncio.gather(
+            blacklist.is_revoked(CLAIMS),
+            blacklist.is_revoked(Claims("u-2", "user", 200.0, 100.0, "t-2")),
+            return_exceptions=True,
+        )
+
+    assert isinstance(mine, BlacklistUnavailable)
+    assert other is False
 
 
 async def test_an_absent_redis_is_unavailable_and_not_a_pass() -> None:
