@@ -12,6 +12,7 @@ from runtime.grpc_server import GrpcServer
 from runtime.health import Health
 from runtime.identity.blacklist_tracked import TrackedBlacklist
 from runtime.identity.verdicts import Verdicts
+from runtime.identity.verifier import StaticKeys, Verifier
 from runtime.metrics import Metrics
 from runtime.ops_server import OpsServer
 
@@ -24,13 +25,13 @@ async def main(stop: asyncio.Event) -> None:
     health.add("redis", lambda: redis.ping(client))
     verdicts = Verdicts(clock, stale_s=settings.authz_stale_s)
     blacklist = TrackedBlacklist(client, verdicts, clock, metrics)
+    verifier = Verifier(StaticKeys(settings.key_set()), settings.checks(), clock)
     authorizer = Authorizer(
-        keys=settings.key_set(),
-        checks=settings.checks(),
+        verifier=verifier,
         blacklist=blacklist,
         on_redis_down=settings.authz_on_redis_down,
-        clock=clock,
         metrics=metrics,
+        allow_expired_s=settings.authz_allow_expired_s,
     )
     service = AuthzService(authorizer, metrics)
     server = GrpcServer(settings.authz_listen, service.methods(), metrics)

@@ -13,11 +13,10 @@ from authz.decision import (
     with_token,
     without_token,
 )
-from runtime.clock import Clock
 from runtime.contracts import AuthPolicy, ErrorCode
 from runtime.identity.blacklist import Blacklist, BlacklistUnavailable
-from runtime.identity.keys import KeySet
-from runtime.identity.tokens import Checks, Claims, verify
+from runtime.identity.tokens import Claims
+from runtime.identity.verifier import Verifier
 from runtime.metrics import Metrics
 
 
@@ -43,18 +42,16 @@ class Authorizer:
     def __init__(
         self,
         *,
-        keys: KeySet,
-        checks: Checks,
+        verifier: Verifier,
         blacklist: Blacklist,
         on_redis_down: OnRedisDown,
-        clock: Clock,
         metrics: Metrics,
+        allow_expired_s: float = 0.0,
     ) -> None:
-        self._keys = keys
-        self._checks = checks
+        self._verifier = verifier
+        self._allow_expired_s = allow_expired_s
         self._blacklist = blacklist
         self._on_redis_down = on_redis_down
-        self._clock = clock
         self._metrics = metrics
 
     async def decide(self, request: AccessRequest) -> Decision:
@@ -70,7 +67,10 @@ class Authorizer:
                 return await self._decide_token(policy, token)
 
     async def _decide_token(self, policy: Policy, token: str) -> Decision:
-        verified = verify(token, self._keys, self._checks, self._clock.now())
+        expired_too = policy.auth is AuthPolicy.ALLOW_EXPIRED
+        verified = await self._verifier.verify(
+            token, expired_s=self._allow_expired_s if expired_too else 0.0
+        )
         if not isinstance(verified, Claims):
             return with_token(policy, verified, revoked=False)
         try:

@@ -75,6 +75,9 @@ _MESSAGES = {
 }
 _STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.AUTH_UNAVAILABLE: 503}
 
+#: Where a caller without a credential passes, as a guest.
+_OPEN = frozenset({AuthPolicy.OPTIONAL, AuthPolicy.NONE})
+
 GUEST = Allow(None, ROLE_GUEST, "guest")
 
 
@@ -92,7 +95,7 @@ def deny(code: ErrorCode, reason: str, claims: Claims | None = None) -> Deny:
 
 def without_token(policy: Policy) -> Decision:
     """What a caller without a credential gets."""
-    if policy.auth is AuthPolicy.REQUIRED or policy.roles:
+    if policy.auth not in _OPEN or policy.roles:
         return deny(ErrorCode.TOKEN_MISSING, "token_missing")
     return GUEST
 

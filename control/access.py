@@ -4,15 +4,15 @@ import hmac
 from dataclasses import dataclass
 
 from control.errors import ApiError
-from runtime.clock import Clock
 from runtime.contracts import ROLE_ADMIN, ErrorCode
 from runtime.identity.blacklist import Blacklist, BlacklistUnavailable
-from runtime.identity.keys import KeySet
-from runtime.identity.tokens import Checks, Rejected, verify
+from runtime.identity.tokens import Rejected
+from runtime.identity.verifier import Verifier
 
 _SCHEME = "bearer "
 
 _MESSAGES = {
+    ErrorCode.AUTH_UNAVAILABLE: "The token can't be checked now, try again later",
     ErrorCode.TOKEN_EXPIRED: "The token has expired",
     ErrorCode.TOKEN_INVALID: "The token is not valid",
     ErrorCode.TOKEN_REVOKED: "The token was revoked",
@@ -32,17 +32,15 @@ class Access:
     def __init__(
         self,
         admin_token: str,
-        keys: KeySet,
-        checks: Checks,
+        verifier: Verifier,
         blacklist: Blacklist,
-        clock: Clock,
+        usable_after_exp_s: float = 30.0,
     ) -> None:
         self._admin_token = admin_token.encode()
-        self._keys = keys
-        self._checks = checks
-        self.leeway_s = checks.leeway_s
+        self._verifier = verifier
+        #: After its `exp` a token may be of use for so long, on some route.
+        self.usable_after_exp_s = usable_after_exp_s
         self._blacklist = blacklist
-        self._clock = clock
 
     def require_admin(self, authorization: str | None) -> None:
         """Raises ApiError 401: it is not the admin token."""
@@ -58,17 +56,13 @@ class Access:
         token = _bearer(authorization)
         if self._is_admin(token):
             return Caller(None)
-        claims = verify(token, self._keys, self._checks, self._clock.now())
+        claims = await self._verifier.verify(token)
         if isinstance(claims, Rejected):
             raise _unauthorised(claims.code)
         try:
             is_revoked = await self._blacklist.is_revoked(claims)
         except BlacklistUnavailable:
-            raise ApiError(
-                503,
-                ErrorCode.AUTH_UNAVAILABLE,
-                "The token can't be checked now, try again later",
-            ) from None
+            raise _unauthorised(ErrorCode.AUTH_UNAVAILABLE) from None
         if is_revoked:
             raise _unauthorised(ErrorCode.TOKEN_REVOKED)
         return Caller(None if claims.role == ROLE_ADMIN else claims.sub)
@@ -88,4 +82,5 @@ def _bearer(authorization: str | None) -> str:
 
 
 def _unauthorised(code: ErrorCode) -> ApiError:
-    return ApiError(401, code, _MESSAGES[code])
+    status = 503 if code is ErrorCode.AUTH_UNAVAILABLE else 401
+    return ApiError(status, code, _MESSAGES[code])

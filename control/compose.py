@@ -24,6 +24,7 @@ from runtime import redis
 from runtime.clock import Clock, SystemClock
 from runtime.health import Health
 from runtime.identity.blacklist_redis import RedisBlacklist
+from runtime.identity.verifier import StaticKeys, Verifier
 from runtime.lifecycle import wait_or_stop
 from runtime.metrics import Metrics
 from runtime.settings import SettingsError
@@ -98,10 +99,9 @@ def build(settings: Settings, metrics: Metrics) -> Control:
 def _access(settings: Settings, client: Redis, clock: Clock) -> Access:
     return Access(
         settings.admin_token(),
-        settings.verification_keys(),
-        settings.checks(),
+        Verifier(StaticKeys(settings.verification_keys()), settings.checks(), clock),
         RedisBlacklist(client),
-        clock,
+        settings.jwt_leeway_s + settings.authz_allow_expired_s,
     )
 
 

@@ -64,7 +64,7 @@ class TokenToRevoke:
     ttl_s: int
 
 
-def read_for_revocation(token: str, leeway_s: float, now: float) -> TokenToRevoke:
+def read_for_revocation(token: str, after_exp_s: float, now: float) -> TokenToRevoke:
     """What a token says of itself, unverified: to revoke needs no trust.
 
     Raises:
@@ -83,7 +83,7 @@ def read_for_revocation(token: str, leeway_s: float, now: float) -> TokenToRevok
         )
     if isinstance(expiry, bool) or not isinstance(expiry, int | float):
         expiry = math.inf
-    left = expiry + leeway_s - now
+    left = expiry + after_exp_s - now
     ttl_s = math.ceil(min(max(left, 1), UNKNOWN_EXPIRY_TTL_S))
     return TokenToRevoke(token_id(jti, "token"), ttl_s)
 

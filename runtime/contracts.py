@@ -68,6 +68,11 @@ CONFIG_CHANNEL: Final = "cfg"
 BLACKLIST_PREFIX: Final = "bl:"
 
 
+#: A revocation must outlive the token's `exp` by this: the longest leeway, and the
+#: time for which an expired token may still be exchanged (`allow_expired`).
+REVOCATION_MARGIN_S: Final = 7 * 86_400 + 300
+
+
 def blacklist_token_key(jti: str) -> str:
     """Exists while the token with this `jti` is revoked."""
     return f"bl:{jti}"
@@ -103,6 +108,8 @@ class AuthPolicy(StrEnum):
     REQUIRED = "required"
     OPTIONAL = "optional"
     NONE = "none"
+    #: As required, but the token may have expired not long ago: to get a new one.
+    ALLOW_EXPIRED = "allow_expired"
 
 
 #: Namespace in which Envoy keeps what authz returned as dynamic metadata.
@@ -121,6 +128,11 @@ DESCRIPTOR_ROUTE: Final = "route"
 DESCRIPTOR_ROLE: Final = "role"
 DESCRIPTOR_USER: Final = "user"
 DESCRIPTOR_ADDRESS: Final = "remote_address"
+#: On routes whose answers tell their tokens: "check" before, "charge" (as many as
+#: hits) when the answer has ended.
+DESCRIPTOR_TOKENS: Final = "tokens"
+TOKENS_CHECK: Final = "check"
+TOKENS_CHARGE: Final = "charge"
 #: Counts nothing; the 429 body tells it to the client.
 DESCRIPTOR_REQUEST_ID: Final = "request_id"
 

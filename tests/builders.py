@@ -9,6 +9,11 @@ from typing import Any
 
 from envoy.service.auth.v3 import external_auth_pb2 as auth_pb
 
+from runtime.clock import Clock
+from runtime.identity.keys import KeySet, from_secret
+from runtime.identity.tokens import Checks
+from runtime.identity.verifier import StaticKeys, Verifier
+
 NOW = 1_700_000_000.0
 SECRET = b"a secret that is long enough to sign with HS256, HS384 and HS512" + b"."
 
@@ -48,6 +53,11 @@ def a_token_with_header(
     """A token signed with HS256, whatever its header says."""
     payload = json.dumps(claims(**changes)).encode()
     return raw_token(json.dumps(header).encode(), payload, secret)
+
+
+def a_verifier(clock: Clock) -> Verifier:
+    """It knows the key of these tokens and asks for nothing else."""
+    return Verifier(StaticKeys(KeySet((from_secret(SECRET),))), Checks(), clock)
 
 
 def a_check_request(headers: Mapping[str, str] | None = None, **context: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 from control.access import Access
 from control.changes import Changes, Ports
 from control.deps import Deps
-from control.model import GatewayConfig, Limits
+from control.model import GatewayConfig
 from control.parse import from_document
 from control.store import MemoryConfigStore, MemoryRevocations, MemoryUsageQueries
 from control.tokens import TokenIssuer
@@ -17,11 +17,10 @@ from control.xds.snapshot import Snapshot
 from runtime.clock import FakeClock
 from runtime.health import Health
 from runtime.identity.blacklist import MemoryBlacklist
-from runtime.identity.keys import KeySet, from_secret
 from runtime.identity.tokens import Checks
 from runtime.metrics import Metrics
 from runtime.settings import Address
-from tests.builders import NOW, SECRET
+from tests.builders import NOW, SECRET, a_verifier
 
 ADMIN_TOKEN = "the-admin-token-of-a-test"
 
@@ -41,7 +40,7 @@ class PatientVerdict:
     def __init__(self) -> None:
         self.refusal: str | None = None
 
-    async def check(self, snapshot: Snapshot, limits: Limits) -> Refused | None:
+    async def check(self, snapshot: Snapshot, config: GatewayConfig) -> Refused | None:
         return None if self.refusal is None else Refused(self.refusal)
 
 
@@ -98,13 +97,12 @@ class Parts:
         return Changes(ports, DEPLOYMENT, {})
 
     def deps(self, *, signs: bool = True) -> Deps:
-        checks, keys = Checks(), KeySet((from_secret(SECRET),))
         return Deps(
             changes=self.changes,
-            access=Access(ADMIN_TOKEN, keys, checks, self.blacklist, self.clock),
+            access=Access(ADMIN_TOKEN, a_verifier(self.clock), self.blacklist),
             usage=self.usage,
             revocations=self.revocations,
-            issuer=TokenIssuer(SECRET, checks) if signs else None,
+            issuer=TokenIssuer(SECRET, Checks()) if signs else None,
             health=self.health,
             metrics=self.metrics,
             clock=self.clock,

@@ -67,7 +67,7 @@ def _token(body: dict[str, Any], deps: Deps) -> TokenToRevoke:
     if "jti" in body:
         return TokenToRevoke(token_id(body["jti"]), UNKNOWN_EXPIRY_TTL_S)
     return read_for_revocation(
-        str(body["token"]), deps.access.leeway_s, deps.clock.now()
+        str(body["token"]), deps.access.usable_after_exp_s, deps.clock.now()
     )
 
 

@@ -12,7 +12,7 @@ from local.demo.accounts import ACCOUNTS, Account, sign_in
 from local.demo.answers import Refusal, add_health, answer_in_json
 from local.demo.revocations import Revocations
 from runtime.clock import Clock
-from runtime.contracts import ErrorCode
+from runtime.contracts import REVOCATION_MARGIN_S, ErrorCode
 from runtime.redis import RedisUnavailable
 
 #: RFC 6749 §5.1: an answer with tokens in it is not for caches.
@@ -111,5 +111,5 @@ def _bearer(deps: AuthDeps, authorization: str | None) -> tokens.Ticket:
 
 async def _revoke(deps: AuthDeps, ticket: tokens.Ticket) -> bool:
     # Rounded up: the key must outlive the token, never the reverse.
-    ttl_s = ticket.exp - int(deps.clock.now())
+    ttl_s = ticket.exp + REVOCATION_MARGIN_S - int(deps.clock.now())
     return await deps.revocations.revoke(ticket.jti, ttl_s)

@@ -33,6 +33,8 @@ class IdentitySettings(EnvironmentModel):
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwt_leeway_s: float = Field(default=30.0, ge=0, le=300)
+    #: Also control's: a revocation must outlast the token's last use.
+    authz_allow_expired_s: float = Field(default=7 * 86_400.0, ge=0, le=366 * 86_400)
 
     def checks(self) -> Checks:
         return Checks(self.jwt_issuer, self.jwt_audience, self.jwt_leeway_s)

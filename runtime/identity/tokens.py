@@ -28,6 +28,9 @@ from runtime.identity.keys import KeySet
 MAX_TOKEN_BYTES = 8192
 MAX_NAME_CHARACTERS = 256
 
+#: The reason of a token that no known key may verify; others keys may come.
+NO_KEY: Final = "no_key_for_token"
+
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _ALGORITHMS: Final[dict[str, Any]] = dict(get_default_algorithms())
 _SEGMENTS = 3
@@ -59,6 +62,8 @@ class Checks:
     issuer: str | None = None
     audience: str | None = None
     leeway_s: float = 30.0
+    #: For so long after `exp` a token still counts; 0 but on `allow_expired` routes.
+    expired_s: float = 0.0
 
 
 class _Invalid(Exception):
@@ -122,7 +127,7 @@ def _check_signature(
         raise _Invalid("header_extension")
     candidates = keys.candidates(algorithm, kid)
     if not candidates:
-        raise _Invalid("no_key_for_token")
+        raise _Invalid(NO_KEY)
     verifier = _ALGORITHMS[algorithm]
     if not any(verifier.verify(signed, one.key, signature) for one in candidates):
         raise _Invalid("signature")
@@ -145,7 +150,7 @@ def _check_claims(
     not_before = max(_time(payload, "nbf") or -math.inf, claims.iat or -math.inf)
     if now + checks.leeway_s < not_before:
         raise _Invalid("not_yet_valid")
-    if now >= exp + checks.leeway_s:
+    if now >= exp + checks.leeway_s + checks.expired_s:
         return Rejected(ErrorCode.TOKEN_EXPIRED, "expired")
     return claims
 

@@ -9,15 +9,16 @@ from authz.decision import Allow, Deny, Policy, PolicyMissing
 from runtime.clock import FakeClock
 from runtime.contracts import AuthPolicy, ErrorCode
 from runtime.identity.blacklist import MemoryBlacklist
-from runtime.identity.keys import KeySet, from_secret
-from runtime.identity.tokens import Checks
 from runtime.metrics import Metrics
-from tests.builders import NOW, SECRET, a_token
+from tests.builders import NOW, a_token, a_token_with_header, a_verifier
 
 REQUIRED = Policy("users", AuthPolicy.REQUIRED)
 OPTIONAL = Policy("users", AuthPolicy.OPTIONAL)
+REFRESH = Policy("refresh", AuthPolicy.ALLOW_EXPIRED)
 OPEN = Policy("auth", AuthPolicy.NONE)
 ADMINS = Policy("metrics", AuthPolicy.REQUIRED, frozenset({"admin"}))
+
+LEEWAY_S, EXPIRED_S = 30, 600
 
 
 class Bench:
@@ -28,12 +29,11 @@ class Bench:
         self.clock = FakeClock(NOW)
         self.metrics = Metrics()
         self.authorizer = Authorizer(
-            keys=KeySet((from_secret(SECRET),)),
-            checks=Checks(),
+            verifier=a_verifier(self.clock),
             blacklist=self.blacklist,
             on_redis_down=on_redis_down,
-            clock=self.clock,
             metrics=self.metrics,
+            allow_expired_s=EXPIRED_S,
         )
 
     async def decide(self, policy: Policy, token: str | None = None) -> Allow | Deny:
@@ -58,7 +58,9 @@ async def test_a_guest_passes_where_no_token_is_required(policy: Policy) -> None
     assert await Bench().decide(policy) == Allow(None, "guest", "guest")
 
 
-@pytest.mark.parametrize("policy", [REQUIRED, ADMINS], ids=["required", "roles"])
+@pytest.mark.parametrize(
+    "policy", [REQUIRED, ADMINS, REFRESH], ids=["required", "roles", "allow_expired"]
+)
 async def test_a_guest_is_denied_where_one_is(policy: Policy) -> None:
     assert await Bench().code(policy) is ErrorCode.TOKEN_MISSING
 
@@ -83,6 +85,28 @@ async def test_an_expired_token_is_denied_as_expired() -> None:
     bench.clock.advance(91)
 
     assert await bench.code(REQUIRED, token) is ErrorCode.TOKEN_EXPIRED
+
+
+async def test_an_expired_token_passes_for_a_while_where_it_is_exchanged() -> None:
+    bench = Bench()
+    token = a_token(exp=NOW)
+    bench.clock.advance(LEEWAY_S + EXPIRED_S - 1)
+    in_time = await bench.decide(REFRESH, token)
+    bench.clock.advance(1)
+
+    assert in_time == Allow("u-1", "user", "token")
+    assert await bench.code(REFRESH, token) is ErrorCode.TOKEN_EXPIRED
+
+
+async def test_where_expired_tokens_pass_revoked_and_forged_ones_do_not() -> None:
+    bench = Bench()
+    expired = a_token(exp=NOW - 60)
+    forged = a_token_with_header({"alg": "HS256"}, secret=b"x" * 32, exp=NOW - 60)
+    bench.blacklist.token_ids.add("t-1")
+
+    assert await bench.code(REFRESH, expired) is ErrorCode.TOKEN_REVOKED
+    assert await bench.code(REFRESH, forged) is ErrorCode.TOKEN_INVALID
+    assert await bench.code(REFRESH, a_token(exp=...)) is ErrorCode.TOKEN_INVALID
 
 
 async def test_a_revoked_token_is_denied() -> None:

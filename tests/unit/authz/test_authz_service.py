@@ -6,10 +6,9 @@ from authz.authorizer import Authorizer, OnRedisDown
 from authz.service import AuthzService
 from runtime.clock import FakeClock
 from runtime.identity.blacklist import MemoryBlacklist
-from runtime.identity.keys import KeySet, from_secret
-from runtime.identity.tokens import Checks, Claims
+from runtime.identity.tokens import Claims
 from runtime.metrics import Metrics
-from tests.builders import NOW, SECRET, a_check_request, a_token
+from tests.builders import NOW, a_check_request, a_token, a_verifier
 
 
 class BrokenBlacklist:
@@ -24,11 +23,9 @@ def a_service(
 ) -> tuple[AuthzService, Metrics]:
     metrics = Metrics()
     authorizer = Authorizer(
-        keys=KeySet((from_secret(SECRET),)),
-        checks=Checks(),
+        verifier=a_verifier(FakeClock(NOW)),
         blacklist=blacklist or MemoryBlacklist(),
         on_redis_down=OnRedisDown.DENY,
-        clock=FakeClock(NOW),
         metrics=metrics,
     )
     return AuthzService(authorizer, metrics), metrics

@@ -5,8 +5,8 @@ import httpx
 import pytest
 
 from control.api import create_app
-from runtime.identity.tokens import Claims, verify
-from tests.builders import NOW, a_token
+from runtime.identity.tokens import Claims
+from tests.builders import NOW, a_token, a_verifier
 from tests.builders_control import ADMIN_TOKEN, Parts, a_config
 
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -260,8 +260,7 @@ async def test_a_token_can_be_issued_and_verifies(
 ) -> None:
     body = {"user": "u", "role": "user", "ttl_s": 60}
     answer = await api.post(f"{CONFIG}/tokens", json=body)
-    access = parts.deps().access
-    claims = verify(answer.json()["token"], access._keys, access._checks, NOW)
+    claims = await a_verifier(parts.clock).verify(answer.json()["token"])
 
     assert answer.status_code == 201
     assert isinstance(claims, Claims)

@@ -1,0 +1,66 @@
+"""Tokens against the keys as they are now: the one door to `tokens.verify`."""
+
+from dataclasses import replace
+from typing import Protocol
+
+from runtime.clock import Clock
+from runtime.contracts import ErrorCode
+from runtime.identity.keys import KeySet
+from runtime.identity.tokens import NO_KEY, Checks, Claims, Rejected, verify
+
+
+class KeySource(Protocol):
+    """Where verification keys come from."""
+
+    @property
+    def keys(self) -> KeySet:
+        """All that are known."""
+
+    @property
+    def is_complete(self) -> bool:
+        """False until every part of the source has been read once."""
+
+    async def look_again(self) -> bool:
+        """A token names a key that is not known: whether there may be news now.
+
+        Bounded in time and number, whoever asks how often.
+        """
+
+
+class StaticKeys:
+    """Keys from files, read at the start."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self.keys = keys
+        self.is_complete = True
+
+    async def look_again(self) -> bool:
+        return False
+
+
+class Verifier:
+    """Decides by its clock whether a token is genuine and in force."""
+
+    def __init__(self, source: KeySource, checks: Checks, clock: Clock) -> None:
+        self._source = source
+        self._checks = checks
+        self._clock = clock
+
+    async def verify(self, token: str, *, expired_s: float = 0.0) -> Claims | Rejected:
+        """`expired_s`: for so long after its end a token still counts."""
+        checks = self._checks
+        if expired_s:
+            checks = replace(checks, expired_s=expired_s)
+        outcome = verify(token, self._source.keys, checks, self._clock.now())
+        if not _lacks_key(outcome):
+            return outcome
+        if await self._source.look_again():
+            outcome = verify(token, self._source.keys, checks, self._clock.now())
+        if _lacks_key(outcome) and not self._source.is_complete:
+            # It may be genuine: nobody can tell before all keys were seen.
+            return Rejected(ErrorCode.AUTH_UNAVAILABLE, "keys_not_fetched")
+        return outcome
+
+
+def _lacks_key(outcome: Claims | Rejected) -> bool:
+    return isinstance(outcome, Rejected) and outcome.reason == NO_KEY
