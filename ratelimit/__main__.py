@@ -22,8 +22,9 @@ async def main(stop: asyncio.Event) -> None:
     metrics, health = Metrics(), Health()
     client = redis.connect(settings.redis_url, timeout_s=settings.redis_timeout_s)
     health.add("redis", lambda: redis.ping(client))
+    counters = RedisCounterStore(client, metrics)
     limiter = Limiter(
-        store=RedisCounterStore(client),
+        store=counters,
         fallback=MemoryCounterStore(SystemClock()),
         on_redis_down=settings.ratelimit_on_redis_down,
         metrics=metrics,
@@ -34,12 +35,14 @@ async def main(stop: asyncio.Event) -> None:
     rules = asyncio.create_task(
         config_channel.watch(client, "ratelimit", limiter.use, stop)
     )
+    await counters.warm_up()
     await server.start()
     await ops.start()
     await stop.wait()
     await server.stop(settings.drain_timeout_s)
     await ops.stop()
     await rules
+    await counters.aclose()
     await client.aclose()
 
 

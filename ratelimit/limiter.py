@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ratelimit.rules import Caller, Rules
-from ratelimit.store import Charge, CounterStore, CounterUnavailable, Outcome
+from ratelimit.callers import Caller
+from ratelimit.rules import Rules
+from ratelimit.store import Charge, CounterStore, CounterUnavailable, Mode, Outcome
+from ratelimit.window import Count
 from runtime.metrics import Metrics
 
 
@@ -34,6 +36,7 @@ class Limited:
 
 
 Verdict = Unlimited | Limited
+_Pair = tuple[Charge, Count]
 
 #: When nobody counts, a client may ask again soon.
 _DENIED_WITHOUT_COUNT = Limited(
@@ -66,34 +69,71 @@ class Limiter:
         """
         self._rules = Rules.from_document(document)
 
-    async def decide(self, caller: Caller, route: str, hits: int) -> Verdict:
-        charges = self._rules.charges(caller, route, hits)
+    async def decide(
+        self, caller: Caller, route: str, hits: int = 1, *, tokens: bool = False
+    ) -> Verdict:
+        """Whether a request may pass; `tokens`: its answer's tokens will be known."""
+        charges = self._rules.charges(caller, route, hits, tokens=tokens)
         if not charges:
             return Unlimited()
+        outcome = await self._charge(charges)
+        if outcome is None:
+            return _DENIED_WITHOUT_COUNT
+        pairs = list(zip(charges, outcome.counts, strict=True))
+        self._note_shadows(pairs)
+        return _verdict(outcome.admitted, [one for one in pairs if one[0].mode.denies])
+
+    async def settle(self, caller: Caller, route: str, tokens: int) -> None:
+        """Charge the budgets for an answer that has ended."""
+        charges = self._rules.settlements(caller, route, tokens)
+        if charges:
+            await self._charge(charges)
+            self._metrics.inc("hubgate_ratelimit_tokens_total", tokens)
+
+    async def _charge(self, charges: list[Charge]) -> Outcome | None:
+        """None: nobody counts, and requests are to be denied then."""
         try:
-            outcome = await self._store.charge(charges)
+            return await self._store.charge(charges)
         except CounterUnavailable:
             self._metrics.inc(
                 "hubgate_ratelimit_store_failures_total", action=self._on_redis_down
             )
-            if self._on_redis_down is OnRedisDown.DENY:
-                return _DENIED_WITHOUT_COUNT
-            outcome = await self._fallback.charge(charges)
-        return _verdict(charges, outcome)
+        if self._on_redis_down is OnRedisDown.DENY:
+            return None
+        return await self._fallback.charge(charges)
+
+    def _note_shadows(self, pairs: list[_Pair]) -> None:
+        for charge, count in pairs:
+            if not charge.mode.denies:
+                self._metrics.inc(
+                    "hubgate_ratelimit_shadow_total",
+                    rule=charge.rule,
+                    verdict="deny" if count.retry_ms else "allow",
+                )
 
 
-def _verdict(charges: list[Charge], outcome: Outcome) -> Limited:
-    """The counter that decided: the longest wait, else the least left."""
-    pairs = list(zip(charges, outcome.counts, strict=True))
+def _verdict(admitted: bool, pairs: list[_Pair]) -> Verdict:  # noqa: FBT001 - a fact, no option
+    """The counter that decided: the longest wait, else the least left.
+
+    An admitted request is told of its limit in requests, of a token budget only when
+    there is nothing else.
+    """
+    if not pairs:
+        return Unlimited()
     charge, count = max(
-        pairs, key=lambda pair: (pair[1].retry_ms, pair[1].used - pair[0].limit)
+        pairs,
+        key=lambda pair: (
+            pair[1].retry_ms,
+            pair[0].mode is Mode.ENFORCE,
+            pair[1].used - pair[0].limit,
+        ),
     )
     retry_after = _seconds(count.retry_ms)
     return Limited(
-        admitted=outcome.admitted,
+        admitted=admitted,
         limit=charge.limit,
         remaining=max(0, charge.limit - count.used),
-        reset_s=_seconds(count.reset_ms) if outcome.admitted else retry_after,
+        reset_s=_seconds(count.reset_ms) if admitted else retry_after,
         retry_after_s=retry_after,
     )
 

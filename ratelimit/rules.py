@@ -1,54 +1,87 @@
-"""Limits by role and by route: a document -> immutable rules -> what to charge."""
+"""Limits by role and by route: a document -> immutable rules -> what to charge.
 
-import hashlib
-import ipaddress
-from collections.abc import Mapping
+A role has rules, which count a caller over all routes; a route has rules, which count
+a caller on this route, or (`scope: route`) all callers of the route together. The word
+`role` among a route's rules stands for the rules of the caller's role. A request must
+find room under all of its rules and is then counted under all, or under none.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, Literal, TypeGuard
 from urllib.parse import quote
 
-from ratelimit.store import Charge
+from ratelimit.callers import Caller, subject
+from ratelimit.store import Charge, Mode
 from runtime.contracts import ROLE_GUEST, rate_limit_key
 
-MAX_SUBJECT_CHARACTERS = 64
-_IPV6_PREFIX = 64
+_PER_MINUTE = 60
+_THE_ROLES: Final = "role"
+
+
+class Unit(StrEnum):
+    """What is counted: requests before they pass, tokens when the answer has ended."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+
+
+class Scope(StrEnum):
+    """Whose hits are counted together."""
+
+    CALLER = "caller"
+    ROUTE = "route"
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """`requests` in any `per_s` seconds."""
+class Rule:
+    """`amount` in any `per_s` seconds; `shadow` only says what it would do."""
 
-    requests: int
+    amount: int
     per_s: int
+    unit: Unit = Unit.REQUESTS
+    scope: Scope = Scope.CALLER
+    shadow: bool = False
 
 
-_PER_MINUTE = 60
-_DEFAULT_ROLES: Mapping[str, Limit | None] = MappingProxyType(
+@dataclass(frozen=True, slots=True)
+class RouteRules:
+    """A route's rules in place of the role's, which it may name; [] = not limited."""
+
+    rules: tuple[Rule | Literal["role"], ...] = (_THE_ROLES,)
+    cost: int = 1
+
+
+_DEFAULT_ROLES: Mapping[str, tuple[Rule, ...] | None] = MappingProxyType(
     {
         "admin": None,
-        "manager": Limit(120, _PER_MINUTE),
-        "user": Limit(60, _PER_MINUTE),
-        ROLE_GUEST: Limit(10, _PER_MINUTE),
+        "manager": (Rule(120, _PER_MINUTE),),
+        "user": (Rule(60, _PER_MINUTE),),
+        ROLE_GUEST: (Rule(10, _PER_MINUTE),),
     }
 )
+_ROLE_ONLY = RouteRules()
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who is counted: a user, or (without `user`) a client address."""
+class _Counted:
+    """A rule, and where its hits are counted."""
 
-    role: str
-    user: str
-    address: str
+    rule: Rule
+    key: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Limits by role (None = unlimited) and by route; these are the defaults."""
 
-    roles: Mapping[str, Limit | None] = field(default_factory=lambda: _DEFAULT_ROLES)
-    routes: Mapping[str, Limit] = field(default_factory=dict)
+    roles: Mapping[str, tuple[Rule, ...] | None] = field(
+        default_factory=lambda: _DEFAULT_ROLES
+    )
+    routes: Mapping[str, RouteRules] = field(default_factory=dict)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Rules":
@@ -58,77 +91,130 @@ class Rules:
             ValueError: naming the first member that is not as agreed.
         """
         roles = {
-            name: None if limit is None else _limit(f"roles.{name}", limit)
-            for name, limit in _object(document, "roles").items()
+            name: None if one is None else tuple(_rules(f"roles.{name}", one))
+            for name, one in _object("roles", document.get("roles")).items()
         }
         if ROLE_GUEST not in roles:
             raise ValueError("roles.guest is missing: it limits callers without a role")
         routes = {
-            name: _limit(f"routes.{name}", limit)
-            for name, limit in _object(document, "routes").items()
+            name: _route(f"routes.{name}", one)
+            for name, one in _object("routes", document.get("routes")).items()
         }
         return cls(MappingProxyType(roles), MappingProxyType(routes))
 
-    def charges(self, caller: Caller, route: str, hits: int) -> list[Charge]:
+    def charges(
+        self, caller: Caller, route: str, hits: int = 1, *, tokens: bool = False
+    ) -> list[Charge]:
         """What this request costs on which counters; empty = unlimited.
 
-        A route's own limit stands in place of the role's. The counter belongs to the
-        caller, not to the role: a new role or token keeps the count.
+        A token budget is only looked at, where an answer's tokens will be known
+        (`tokens`). The counter belongs to the caller, not to the role: a new role or
+        token keeps the count.
         """
-        role_limit = self.roles.get(caller.role, self.roles[ROLE_GUEST])
-        if role_limit is None:
-            return []
-        limit = self.routes.get(route)
-        scope = f"route:{quote(route, safe='')}"
-        if limit is None:
-            limit, scope = role_limit, "role"
-        key = rate_limit_key(subject(caller), f"{scope}:{limit.per_s}")
-        return [Charge(key, limit.requests, limit.per_s * 1000, hits)]
+        cost = self.routes.get(route, _ROLE_ONLY).cost
+        charges = []
+        for one in self._counted(caller, route):
+            if one.rule.unit is Unit.REQUESTS:
+                mode = Mode.SHADOW if one.rule.shadow else Mode.ENFORCE
+                charges.append(_charge(one, hits * cost, mode))
+            elif tokens:
+                mode = Mode.SHADOW_LOOK if one.rule.shadow else Mode.LOOK
+                # A budget is spent when not one token is left.
+                charges.append(_charge(one, 1, mode))
+        return charges
+
+    def settlements(self, caller: Caller, route: str, tokens: int) -> list[Charge]:
+        """What an answer that took `tokens` costs: it is counted whatever is left."""
+        budgets = {
+            one.key: one
+            for one in self._counted(caller, route)
+            if one.rule.unit is Unit.TOKENS
+        }
+        return [_charge(one, tokens, Mode.SETTLE) for one in budgets.values()]
+
+    def _counted(self, caller: Caller, route: str) -> Iterator[_Counted]:
+        of_role = self.roles.get(caller.role, self.roles[ROLE_GUEST])
+        if of_role is None:
+            return
+        who = subject(caller)
+        known = caller.role if caller.role in self.roles else ROLE_GUEST
+        for rule in self.routes.get(route, _ROLE_ONLY).rules:
+            if rule == _THE_ROLES:
+                for one in of_role:
+                    yield _at(one, who, "role", f"role {known}")
+            else:
+                yield _at(rule, *_place(rule, who, route), f"route {route}")
 
 
-def subject(caller: Caller) -> str:
-    """A name for the caller, different for different callers, of bounded length."""
-    if not caller.user:
-        return f"a:{fold_address(caller.address)}"
-    name = quote(caller.user, safe="")
-    if len(name) > MAX_SUBJECT_CHARACTERS:
-        # "#" is escaped above, so no other user can have such a name.
-        name = "#" + hashlib.sha256(caller.user.encode()).hexdigest()
-    return f"u:{name}"
+def _place(rule: Rule, who: str, route: str) -> tuple[str, str]:
+    name = quote(route, safe="")
+    if rule.scope is Scope.ROUTE:
+        return f"r:{name}", "all"
+    return who, f"route:{name}"
 
 
-def fold_address(text: str) -> str:
-    """One name for addresses that one client can choose between.
-
-    IPv6 counts by /64 (RFC 6177: the least a site gets), IPv4-mapped IPv6 as IPv4.
-    Text that is no address shares one name: it can't buy a fresh limit.
-    """
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return "unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            network = ipaddress.ip_network((int(address), _IPV6_PREFIX), strict=False)
-            return str(network)
-        address = address.ipv4_mapped
-    return str(address)
+def _at(rule: Rule, who: str, scope: str, name: str) -> _Counted:
+    if rule.unit is Unit.TOKENS:
+        scope += ":tokens"
+    elif rule.shadow:
+        # It counts what it would admit, which is not what another rule admits.
+        scope += ":shadow"
+    key = rate_limit_key(who, f"{scope}:{rule.per_s}")
+    return _Counted(rule, key, f"{name}: {rule.amount} {rule.unit} per {rule.per_s} s")
 
 
-def _object(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = document.get(name)
+def _charge(one: _Counted, hits: int, mode: Mode) -> Charge:
+    rule = one.rule
+    return Charge(one.key, rule.amount, rule.per_s * 1000, hits, mode, one.name)
+
+
+def _object(name: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must be an object")  # noqa: TRY004 - one error for bad documents
     return value
 
 
-def _limit(name: str, value: object) -> Limit:
+def _route(name: str, value: object) -> RouteRules:
+    """One rule, or `{"cost": …, "rules": […]}`."""
+    members = _object(name, value)
+    if "rules" not in members:
+        return RouteRules(tuple(_rules(name, members)))
+    cost = members.get("cost", 1)
+    if not _is_positive(cost):
+        raise ValueError(f"{name}.cost must be a whole number above 0")
+    given = members["rules"]
+    if not isinstance(given, list):
+        raise ValueError(f"{name}.rules must be a list")  # noqa: TRY004 - one error for bad documents
+    found: list[Rule | Literal["role"]] = []
+    for place, one in enumerate(given):
+        if one == _THE_ROLES:
+            found.append(_THE_ROLES)
+        else:
+            found.append(_rule(f"{name}.rules[{place}]", one))
+    return RouteRules(tuple(found), cost)
+
+
+def _rules(name: str, value: object) -> Iterable[Rule]:
+    given = value if isinstance(value, list) else [value]
+    return [_rule(name, one) for one in given]
+
+
+def _rule(name: str, value: object) -> Rule:
     if isinstance(value, Mapping):
-        requests, per_s = value.get("requests"), value.get("per_s")
-        if _is_positive(requests) and _is_positive(per_s):
-            return Limit(int(str(requests)), int(str(per_s)))
-    raise ValueError(f"{name} must have whole numbers requests and per_s above 0")
+        unit = Unit.TOKENS if "tokens" in value else Unit.REQUESTS
+        amount, per_s = value.get(unit), value.get("per_s")
+        scope, shadow = value.get("scope", Scope.CALLER), value.get("shadow", False)
+        if (
+            _is_positive(amount)
+            and _is_positive(per_s)
+            and scope in tuple(Scope)
+            and isinstance(shadow, bool)
+        ):
+            return Rule(amount, per_s, unit, Scope(scope), shadow)
+    raise ValueError(
+        f"{name} must have whole numbers requests or tokens, and per_s, above 0"
+    )
 
 
-def _is_positive(value: object) -> bool:
+def _is_positive(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -8,14 +8,15 @@ from typing import Any
 from envoy.config.core.v3.base_pb2 import HeaderValue
 from envoy.service.ratelimit.v3 import rls_pb2 as pb
 
+from ratelimit.callers import Caller
 from ratelimit.limiter import Limited, Limiter, Unlimited, Verdict
-from ratelimit.rules import Caller
 from runtime.answers import error_body
 from runtime.contracts import (
     DESCRIPTOR_ADDRESS,
     DESCRIPTOR_REQUEST_ID,
     DESCRIPTOR_ROLE,
     DESCRIPTOR_ROUTE,
+    DESCRIPTOR_TOKENS,
     DESCRIPTOR_USER,
     RATE_LIMIT_DOMAIN,
     RATELIMIT_LIMIT,
@@ -23,6 +24,7 @@ from runtime.contracts import (
     RATELIMIT_RESET,
     RETRY_AFTER,
     ROLE_GUEST,
+    TOKENS_CHARGE,
     ErrorCode,
 )
 from runtime.grpc_server import RpcError, RpcStatus, Unary
@@ -64,9 +66,13 @@ class RateLimitService:
             user=entries.get(DESCRIPTOR_USER, ""),
             address=entries.get(DESCRIPTOR_ADDRESS, ""),
         )
-        verdict = await self._limiter.decide(
-            caller, entries.get(DESCRIPTOR_ROUTE, ""), _hits(request)
-        )
+        route = entries.get(DESCRIPTOR_ROUTE, "")
+        tokens = entries.get(DESCRIPTOR_TOKENS, "")
+        hits = _hits(request)
+        if tokens == TOKENS_CHARGE:
+            await self._limiter.settle(caller, route, hits)
+            return _answer(_OK)
+        verdict = await self._limiter.decide(caller, route, hits, tokens=bool(tokens))
         self._count(verdict, caller)
         return _write(verdict, entries.get(DESCRIPTOR_REQUEST_ID))
 

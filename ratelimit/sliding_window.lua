@@ -1,7 +1,9 @@
 -- Several sliding windows, checked together and charged together or not at all.
 --
 -- KEYS[i]  counter i: msgpack {index, hits, index delta, hits, ...}, oldest first
--- ARGV     sub-windows per window, then for each counter: limit, window in ms, hits
+-- ARGV     sub-windows per window, 1 to write or 0 to look, then for each counter:
+--          limit, window in ms, hits,
+--          when it adds (0 never, 1 with room, 2 always), 1 if a lack of room denies
 -- returns  {admitted 0|1, then for each counter: used, reset ms, retry ms}
 --
 -- The same arithmetic as window.py, whose docstring has the theory; the clock is the
@@ -9,7 +11,7 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local parts = tonumber(ARGV[1])
+local parts, writes = tonumber(ARGV[1]), ARGV[2] == '1'
 
 local function load(key, oldest)
   local indexes, hits, used = {}, {}, 0
@@ -43,18 +45,19 @@ end
 
 local counters, admitted = {}, 1
 for i = 1, #KEYS do
-  local base = 1 + (i - 1) * 3
+  local base = 2 + (i - 1) * 5
   local window = tonumber(ARGV[base + 2])
   local counter = {
     limit = tonumber(ARGV[base + 1]),
     window = window,
     cost = tonumber(ARGV[base + 3]),
+    adds = ARGV[base + 4],
     part = math.ceil(window / parts),
   }
   counter.index = math.floor(now / counter.part)
   counter.indexes, counter.hits, counter.used = load(KEYS[i], counter.index - parts)
   counter.retry = retry_after(counter)
-  if counter.retry > 0 then admitted = 0 end
+  if counter.retry > 0 and ARGV[base + 5] == '1' then admitted = 0 end
   counters[i] = counter
 end
 
@@ -76,10 +79,15 @@ local function charge(key, counter)
   redis.call('SET', key, cmsgpack.pack(flat), 'PX', (parts + 1) * counter.part)
 end
 
+local function is_due(counter)
+  if not writes or admitted == 0 or counter.cost == 0 then return false end
+  return counter.adds == '2' or (counter.adds == '1' and counter.retry == 0)
+end
+
 local answer = {admitted}
 for i = 1, #KEYS do
   local counter = counters[i]
-  if admitted == 1 and counter.cost > 0 then charge(KEYS[i], counter) end
+  if is_due(counter) then charge(KEYS[i], counter) end
   local reset = 0
   if #counter.indexes > 0 then
     reset = (counter.indexes[1] + parts + 1) * counter.part - now

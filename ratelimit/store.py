@@ -2,7 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from ratelimit import window
@@ -14,14 +15,50 @@ class CounterUnavailable(Exception):
     """The counters can't be read now."""
 
 
+class Adds(Enum):
+    """When an admitted charge is written."""
+
+    NEVER = 0
+    WITH_ROOM = 1
+    ALWAYS = 2
+
+
+class Mode(Enum):
+    """(when it adds, whether a lack of room denies the request)."""
+
+    ENFORCE = (Adds.WITH_ROOM, True)
+    SHADOW = (Adds.WITH_ROOM, False)
+    LOOK = (Adds.NEVER, True)
+    SHADOW_LOOK = (Adds.NEVER, False)
+    SETTLE = (Adds.ALWAYS, False)
+
+    @property
+    def adds(self) -> Adds:
+        return self.value[0]
+
+    @property
+    def denies(self) -> bool:
+        return self.value[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """`hits` on the counter `key`, which admits `limit` in any `window_ms`."""
+    """`hits` on the counter `key`, which admits `limit` in any `window_ms`.
+
+    `rule` names the rule to people; it is no part of what is counted.
+    """
 
     key: str
     limit: int
     window_ms: int
     hits: int = 1
+    mode: Mode = Mode.ENFORCE
+    rule: str = field(default="", compare=False)
+
+    def adds(self, retry_ms: int) -> bool:
+        """Whether an admitted request writes it."""
+        adds = self.mode.adds
+        return adds is Adds.ALWAYS or (adds is Adds.WITH_ROOM and retry_ms == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +98,15 @@ class MemoryCounterStore:
             window.retry_ms(held, now_ms, one.window_ms, limit=one.limit, hits=one.hits)
             for one, held in zip(charges, buckets, strict=True)
         ]
-        admitted = not any(retries)
+        admitted = not any(
+            retry
+            for one, retry in zip(charges, retries, strict=True)
+            if one.mode.denies
+        )
         if admitted:
             buckets = [
-                self._add(one, held, now_ms)
-                for one, held in zip(charges, buckets, strict=True)
+                self._add(one, held, now_ms) if one.adds(retry) else held
+                for one, held, retry in zip(charges, buckets, retries, strict=True)
             ]
         return Outcome(
             admitted,

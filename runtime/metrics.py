@@ -20,7 +20,11 @@ MetricName = Literal[
     "hubgate_config_revision",
     "hubgate_grpc_failures_total",
     "hubgate_ratelimit_decisions_total",
+    "hubgate_ratelimit_outages_total",
+    "hubgate_ratelimit_shadow_total",
     "hubgate_ratelimit_store_failures_total",
+    "hubgate_ratelimit_stores_down",
+    "hubgate_ratelimit_tokens_total",
     "hubgate_rpc_seconds",
     "hubgate_usage_batch_rows",
     "hubgate_usage_buffer_rows",
@@ -111,10 +115,32 @@ METRICS: tuple[Metric, ...] = (
         ("verdict", "role"),
     ),
     Metric(
+        "hubgate_ratelimit_outages_total",
+        Kind.COUNTER,
+        "Times that Redis stopped answering, by the driver's error",
+        ("reason",),
+    ),
+    Metric(
+        "hubgate_ratelimit_shadow_total",
+        Kind.COUNTER,
+        "Decisions of rules in shadow mode, by rule and what they would have said",
+        ("rule", "verdict"),
+    ),
+    Metric(
         "hubgate_ratelimit_store_failures_total",
         Kind.COUNTER,
         "Decisions that Redis did not make, by what was done then",
         ("action",),
+    ),
+    Metric(
+        "hubgate_ratelimit_stores_down",
+        Kind.GAUGE,
+        "Redis servers that are not asked because they don't answer",
+    ),
+    Metric(
+        "hubgate_ratelimit_tokens_total",
+        Kind.COUNTER,
+        "Tokens charged to budgets after AI answers",
     ),
     # runtime
     Metric(

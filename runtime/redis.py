@@ -1,35 +1,99 @@
-"""Redis with deadlines, named scripts and one error."""
+"""Redis, alone or as a cluster, with deadlines, named scripts and one error."""
 
 import asyncio
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import (
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+
+#: `redis+cluster://a:1,b:2` is the same as `redis://a:1?cluster=true`.
+_CLUSTER = "+cluster"
+_DEFAULT_PORT = 6379
 
 
 class RedisUnavailable(Exception):
-    """Redis did not answer in time, or answered with an error."""
+    """Redis did not answer in time, or answered with an error; says which kind."""
 
 
 def connect(url: str, *, timeout_s: float) -> "Redis":
     """A client whose every command ends within about `timeout_s`; connects lazily.
 
-    Commands are not retried here: who may repeat a command knows why it is safe.
+    Commands are not retried here: who may repeat a command knows why it is safe. A
+    cluster's client has the same commands, for keys of one hash tag at a time.
     """
-    return Redis.from_url(
-        url,
-        protocol=3,
-        decode_responses=False,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        health_check_interval=0,
-        retry=Retry(NoBackoff(), 0),
-        client_name="hubgate",
+    options: dict[str, Any] = {
+        "protocol": 3,
+        "decode_responses": False,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "health_check_interval": 0,
+        "client_name": "hubgate",
+    }
+    nodes, plain = _cluster_nodes(url)
+    if not nodes:
+        return Redis.from_url(plain, retry=Retry(NoBackoff(), 0), **options)
+    cluster = RedisCluster.from_url(
+        plain,
+        startup_nodes=nodes,
+        # One lost master must not take the others' keys with it.
+        require_full_coverage=False,
+        # The second try is for a slot that has moved.
+        retry=Retry(NoBackoff(), 1),
+        **options,
     )
+    return cast("Redis", cluster)
+
+
+def is_cluster(client: "Redis") -> bool:
+    """Whether keys of one call must share their hash tag."""
+    return isinstance(client, RedisCluster)
+
+
+def node_name(client: "Redis", key: str) -> str:
+    """Which server holds `key`; "" when there is one only, or nobody knows yet."""
+    if not isinstance(client, RedisCluster):
+        return ""
+    node = client.get_node_from_key(key)
+    return "" if node is None else str(node.name)
+
+
+def _cluster_nodes(url: str) -> tuple[list[ClusterNode], str]:
+    """The nodes to begin with (none: not a cluster), and the first one's plain URL."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    is_one = query.pop("cluster", "").lower() in ("true", "1", "yes")
+    is_one = is_one or parts.scheme.endswith(_CLUSTER)
+    if not is_one:
+        return [], url
+    account, at, hosts = parts.netloc.rpartition("@")
+    first, *others = hosts.split(",")
+    plain = urlunsplit(
+        (
+            parts.scheme.removesuffix(_CLUSTER),
+            f"{account}{at}{first}",
+            "",
+            urlencode(query),
+            "",
+        )
+    )
+    return [_node(text) for text in (first, *others)], plain
+
+
+def _node(text: str) -> ClusterNode:
+    parts = urlsplit(f"//{text}")
+    return ClusterNode(parts.hostname or "localhost", parts.port or _DEFAULT_PORT)
 
 
 @contextmanager
@@ -41,7 +105,7 @@ def wrap_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         raise RedisUnavailable(type(error).__name__) from error
 
 
@@ -55,38 +119,67 @@ async def ping(client: "Redis") -> None:
         await client.ping()
 
 
+#: Keys and arguments of one run of a script.
+Call = tuple[Sequence[str | bytes], Sequence[Any]]
+
+
 class Script:
     """A Lua script, sent whole only when the server does not know it."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._sha: str | None = None
-        self._loading = asyncio.Lock()
+        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(
         self, client: "Redis", keys: Sequence[str | bytes], args: Sequence[Any]
     ) -> Any:
-        """Run once; a script flushed or lost in a restart is loaded again.
+        """Run once.
 
         Raises:
-            RedisUnavailable: no answer in time.
+            RedisUnavailable: no answer in time, or the script failed.
+        """
+        (answer,) = await self.run_many(client, [(keys, args)])
+        with wrap_errors():
+            if isinstance(answer, Exception):
+                raise answer
+        return answer
+
+    async def run_many(self, client: "Redis", calls: Sequence[Call]) -> list[Any]:
+        """Run once for each call, in one round trip to each server.
+
+        The answer of a call on which the script failed is a ResponseError.
+
+        Raises:
+            RedisUnavailable: what all calls would meet: no answer, no writing, …
         """
         with wrap_errors():
-            if self._sha is None:
-                await self._load(client)
-            try:
-                return await self._evalsha(client, keys, args)
-            except NoScriptError:
-                await self._load(client)
-                return await self._evalsha(client, keys, args)
+            answers = await self._send(client, ("EVALSHA", self._sha), calls)
+            # Flushed, or lost in a restart; the whole text makes it known again.
+            lost = [
+                place
+                for place, answer in enumerate(answers)
+                if isinstance(answer, NoScriptError)
+            ]
+            if lost:
+                command = ("EVAL", self._text)
+                again = await self._send(client, command, [calls[one] for one in lost])
+                for place, answer in zip(lost, again, strict=True):
+                    answers[place] = answer
+            for answer in answers:
+                # Subclasses of ResponseError are about the server: READONLY, LOADING.
+                if isinstance(answer, Exception) and type(answer) is not ResponseError:
+                    raise answer
+        return answers
 
-    async def _load(self, client: "Redis") -> None:
-        async with self._loading:
-            self._sha = str(await client.script_load(self._text))
-
-    async def _evalsha(
-        self, client: "Redis", keys: Sequence[str | bytes], args: Sequence[Any]
-    ) -> Any:
-        return await client.execute_command(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-            "EVALSHA", self._sha, len(keys), *keys, *args
-        )
+    async def _send(
+        self, client: "Redis", command: tuple[str, str], calls: Sequence[Call]
+    ) -> list[Any]:
+        commands = [(*command, len(keys), *keys, *args) for keys, args in calls]
+        if is_cluster(client):
+            # Each to its own server; the client keeps connections enough.
+            sent = [client.execute_command(*one) for one in commands]
+            return list(await asyncio.gather(*sent, return_exceptions=True))
+        pipeline = client.pipeline(transaction=False)
+        for one in commands:
+            pipeline.execute_command(*one)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        return list(await pipeline.execute(raise_on_error=False))

@@ -175,7 +175,7 @@ class ServiceSettings(EnvironmentModel):
 class RedisSettings(EnvironmentModel):
     """How to reach Redis; `timeout_s` bounds every command of a decision."""
 
-    redis_url: str = Field(pattern=r"^(redis|rediss|unix)://")
+    redis_url: str = Field(pattern=r"^(rediss?(\+cluster)?|unix)://")
     redis_timeout_s: float = Field(default=0.1, gt=0, le=10)
 
 

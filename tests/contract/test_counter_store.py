@@ -2,14 +2,16 @@
 
 import random
 from collections import deque
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
 
-from ratelimit.store import Charge, CounterStore, MemoryCounterStore
+from ratelimit.store import Charge, CounterStore, MemoryCounterStore, Mode
 from ratelimit.store_redis import RedisCounterStore
 from ratelimit.window import SUB_WINDOWS
 from runtime.clock import FakeClock, SystemClock
+from runtime.metrics import Metrics
 
 WINDOW_MS = 60_000
 
@@ -18,7 +20,7 @@ WINDOW_MS = 60_000
 def store(request: pytest.FixtureRequest, redis_client: Redis) -> CounterStore:
     if request.param == "memory":
         return MemoryCounterStore(SystemClock())
-    return RedisCounterStore(redis_client)
+    return RedisCounterStore(redis_client, Metrics())
 
 
 def charge(key: str = "rl:{u:a}:role:60", limit: int = 3, hits: int = 1) -> Charge:
@@ -56,6 +58,46 @@ async def test_several_counters_are_charged_together_or_not_at_all(
     assert look.counts[0].used == 1
 
 
+async def test_a_shadow_counts_what_it_would_admit_and_denies_nothing(
+    store: CounterStore,
+) -> None:
+    shadow = replace(charge("rl:{u:h}:x:60", 1), mode=Mode.SHADOW)
+    outcomes = [await store.charge([shadow]) for _ in range(2)]
+
+    assert [one.admitted for one in outcomes] == [True, True]
+    assert [one.counts[0].used for one in outcomes] == [1, 1]
+    assert [one.counts[0].retry_ms > 0 for one in outcomes] == [False, True]
+
+
+async def test_a_shadow_does_not_count_what_another_rule_denies(
+    store: CounterStore,
+) -> None:
+    shadow = replace(charge("rl:{u:i}:x:60", 9), mode=Mode.SHADOW)
+    both = [charge("rl:{u:i}:y:60", 1), shadow]
+    await store.charge(both)
+    outcome = await store.charge(both)
+
+    assert not outcome.admitted
+    assert outcome.counts[1].used == 1
+
+
+async def test_a_budget_is_looked_at_and_charged_beyond_its_end(
+    store: CounterStore,
+) -> None:
+    budget = charge("rl:{u:j}:tokens:60", 10)
+    look, settle = replace(budget, mode=Mode.LOOK), replace(budget, mode=Mode.SETTLE)
+    before = await store.charge([look])
+    after = await store.charge([replace(settle, hits=9)])
+    last = await store.charge([look])
+    await store.charge([replace(settle, hits=25)])
+    spent = await store.charge([look])
+
+    assert [one.counts[0].used for one in (before, after, last)] == [0, 9, 9]
+    assert (before.admitted, last.admitted, spent.admitted) == (True, True, False)
+    assert spent.counts[0].used == 34
+    assert spent.counts[0].retry_ms > 0
+
+
 async def test_a_request_larger_than_the_limit_never_fits(store: CounterStore) -> None:
     outcome = await store.charge([charge(limit=3, hits=4)])
 
@@ -71,7 +113,7 @@ async def test_counters_of_different_keys_are_apart(store: CounterStore) -> None
 
 
 async def test_redis_forgets_a_counter_after_its_window(redis_client: Redis) -> None:
-    store = RedisCounterStore(redis_client)
+    store = RedisCounterStore(redis_client, Metrics())
     await store.charge([charge("rl:{u:e}:role:60")])
 
     left_ms = await redis_client.pttl("rl:{u:e}:role:60")
@@ -79,7 +121,7 @@ async def test_redis_forgets_a_counter_after_its_window(redis_client: Redis) -> 
 
 
 async def test_the_script_survives_a_flush(redis_client: Redis) -> None:
-    store = RedisCounterStore(redis_client)
+    store = RedisCounterStore(redis_client, Metrics())
     await store.charge([charge("rl:{u:f}:role:60")])
     await redis_client.script_flush()
 
@@ -90,7 +132,7 @@ async def test_a_key_that_holds_something_else_is_an_error_and_not_a_pass(
     redis_client: Redis,
 ) -> None:
     await redis_client.set("rl:{u:g}:role:60", b"\xff\xff nonsense")
-    store = RedisCounterStore(redis_client)
+    store = RedisCounterStore(redis_client, Metrics())
 
     with pytest.raises(Exception, match="Error"):
         await store.charge([charge("rl:{u:g}:role:60")])
@@ -100,7 +142,7 @@ async def test_memory_and_redis_agree_on_the_same_history(redis_client: Redis) -
     """Redis' clock can't be set, so both see the same few milliseconds."""
     rng = random.Random(7)  # noqa: S311 - a trace, not a secret
     redis_store, memory = (
-        RedisCounterStore(redis_client),
+        RedisCounterStore(redis_client, Metrics()),
         MemoryCounterStore(SystemClock()),
     )
     for _ in range(300):

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratelimit.rules import Caller, Limit, Rules, fold_address, subject
+from ratelimit.callers import Caller, fold_address, subject
+from ratelimit.rules import Rule, Rules
 from ratelimit.store import Charge
 
 USER = Caller("user", "u-1", "192.0.2.7")
@@ -86,7 +87,7 @@ def test_a_bad_document_is_refused_by_name(
 def test_rules_of_a_document_are_typed() -> None:
     rules = Rules.from_document(DOCUMENT)
 
-    assert rules.roles["user"] == Limit(5, 60)
+    assert rules.roles["user"] == (Rule(5, 60),)
     assert rules.roles["admin"] is None
 
 

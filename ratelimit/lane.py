@@ -1,0 +1,147 @@
+"""The way to one Redis server: together, within a deadline, and not while it is down.
+
+Decisions asked for while a batch is under way travel in the next one, over one
+connection. A batch without an answer within the deadline, or with an error that every
+call would meet, takes the lane down: from then on nobody waits for Redis. A probe in
+the background, which writes as a decision does, brings it up again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from ratelimit.store import CounterUnavailable
+from runtime.logs import get_logger
+from runtime.redis import Call, RedisUnavailable
+
+log = get_logger(__name__)
+
+#: A batch's share of the 50 ms within which a decision is answered.
+DEADLINE_S = 0.035
+#: How soon an answering Redis is used again.
+PROBE_INTERVAL_S = 0.25
+PROBE_DEADLINE_S = 1.0
+MAX_BATCH = 128
+#: A late event loop is not a late Redis: the answer may be here and not yet read.
+_LATE_TURNS = 5
+
+Send = Callable[[Sequence[Call]], Awaitable[list[Any]]]
+#: Told why the lane went down, and None when it is up again.
+Watch = Callable[[str | None], None]
+_Asked = tuple[Call, "asyncio.Future[Any]"]
+
+
+class Lane:
+    """`ask` gives a call's answer or raises CounterUnavailable, both soon."""
+
+    def __init__(
+        self,
+        send: Send,
+        probe: Callable[[Call], Call],
+        watch: Watch,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self._send = send
+        self._probe_of = probe
+        self._watch = watch
+        self._deadline_s = deadline_s
+        self._waiting: list[_Asked] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._prober: asyncio.Task[None] | None = None
+
+    @property
+    def is_down(self) -> bool:
+        return self._prober is not None
+
+    async def ask(self, call: Call) -> Any:
+        """The answer of Redis to this call.
+
+        Raises:
+            CounterUnavailable: there is none.
+        """
+        if self.is_down:
+            raise CounterUnavailable("down")
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, future))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def aclose(self) -> None:
+        tasks = [task for task in (self._worker, self._prober) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._waiting[:MAX_BATCH]
+                del self._waiting[:MAX_BATCH]
+                await self._carry(batch)
+        finally:
+            self._worker = None
+
+    async def _carry(self, batch: list[_Asked]) -> None:
+        try:
+            answers = await self._in_time([call for call, _ in batch])
+        except RedisUnavailable as error:
+            self._go_down(str(error), batch)
+            return
+        except Exception as error:
+            # A defect, but still nobody may wait for ever.
+            log.exception("no answer from redis")
+            self._go_down(type(error).__name__, batch)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():
+                continue  # whoever asked is gone
+            if isinstance(answer, Exception):
+                future.set_exception(CounterUnavailable(type(answer).__name__))
+            else:
+                future.set_result(answer)
+
+    async def _in_time(self, calls: list[Call]) -> list[Any]:
+        sending = asyncio.ensure_future(self._send(calls))
+        sending.add_done_callback(_forget)
+        try:
+            await asyncio.wait({sending}, timeout=self._deadline_s)
+            for _ in range(_LATE_TURNS):
+                if sending.done():
+                    return sending.result()
+                await asyncio.sleep(0)
+        finally:
+            # A connection with half an answer is closed by the driver.
+            sending.cancel()
+        raise RedisUnavailable("TimeoutError")
+
+    def _go_down(self, reason: str, batch: list[_Asked]) -> None:
+        failed = [*batch, *self._waiting]
+        self._waiting.clear()
+        if self._prober is None:
+            self._prober = asyncio.create_task(self._probe(batch[0][0]))
+            self._watch(reason)
+        for _, future in failed:
+            if not future.done():
+                future.set_exception(CounterUnavailable(reason))
+
+    async def _probe(self, failed: Call) -> None:
+        call = self._probe_of(failed)
+        while not await self._answers(call):  # noqa: ASYNC110 - Redis sets no event
+            await asyncio.sleep(PROBE_INTERVAL_S)
+        self._prober = None
+        self._watch(None)
+
+    async def _answers(self, call: Call) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_DEADLINE_S):
+                await self._send([call])
+        except (RedisUnavailable, TimeoutError):
+            return False
+        return True
+
+
+def _forget(sending: "asyncio.Future[list[Any]]") -> None:
+    # An answer after the deadline interests nobody, and no log line.
+    if not sending.cancelled():
+        sending.exception()
