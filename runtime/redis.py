@@ -177,9 +177,12 @@ class Script:
         commands = [(*command, len(keys), *keys, *args) for keys, args in calls]
         if is_cluster(client):
             # Each to its own server; the client keeps connections enough.
-            sent = [client.execute_command(*one) for one in commands]
+            sent = [
+                client.execute_command(*one)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+                for one in commands
+            ]
             return list(await asyncio.gather(*sent, return_exceptions=True))
         pipeline = client.pipeline(transaction=False)
         for one in commands:
-            pipeline.execute_command(*one)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            pipeline.execute_command(*one)
         return list(await pipeline.execute(raise_on_error=False))
