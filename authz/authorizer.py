@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from authz import credentials
+from authz import credentials, paths
 from authz.credentials import Bearer, Malformed, Missing
 from authz.decision import (
     GUEST,
@@ -32,6 +32,7 @@ class AccessRequest:
     """What Envoy says about a request; `None` = the header is absent."""
 
     policy: Policy
+    path: str
     authorization: str | None = None
     websocket_protocol: str | None = None
 
@@ -56,6 +57,8 @@ class Authorizer:
 
     async def decide(self, request: AccessRequest) -> Decision:
         policy = request.policy
+        if ambiguity := paths.refusal(request.path):
+            return deny(ErrorCode.BAD_REQUEST, ambiguity)
         if policy.auth is AuthPolicy.NONE:
             return GUEST
         match credentials.find(request.authorization, request.websocket_protocol):

@@ -66,6 +66,7 @@ class Deny:
 Decision = Allow | Deny
 
 _MESSAGES = {
+    ErrorCode.BAD_REQUEST: "The path can be read in more than one way",
     ErrorCode.TOKEN_MISSING: "Authentication is required: send a bearer token",
     ErrorCode.TOKEN_INVALID: "The token is not valid",
     ErrorCode.TOKEN_EXPIRED: "The token has expired",
@@ -73,7 +74,11 @@ _MESSAGES = {
     ErrorCode.FORBIDDEN: "Your role may not use this resource",
     ErrorCode.AUTH_UNAVAILABLE: "Authorization can't be checked now, try again later",
 }
-_STATUS = {ErrorCode.FORBIDDEN: 403, ErrorCode.AUTH_UNAVAILABLE: 503}
+_STATUS = {
+    ErrorCode.BAD_REQUEST: 400,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.AUTH_UNAVAILABLE: 503,
+}
 
 #: Where a caller without a credential passes, as a guest.
 _OPEN = frozenset({AuthPolicy.OPTIONAL, AuthPolicy.NONE})

@@ -103,6 +103,7 @@ def _read(request: Any) -> AccessRequest:
     headers = attributes.request.http.headers
     return AccessRequest(
         policy=Policy.from_context(attributes.context_extensions),
+        path=attributes.request.http.path,
         authorization=headers.get(HEADER_AUTHORIZATION),
         websocket_protocol=headers.get(HEADER_WEBSOCKET_PROTOCOL),
     )

@@ -66,6 +66,7 @@ def a_check_request(headers: Mapping[str, str] | None = None, **context: str) ->
     request.attributes.context_extensions.update(
         {"route": "users", "auth": "required", "service": "core-service", **context}
     )
+    request.attributes.request.http.path = "/api/users/me"
     request.attributes.request.http.headers.update(
         {"x-request-id": "00000000-0000-4000-8000-000000000001", **(headers or {})}
     )

@@ -38,7 +38,7 @@ class Bench:
 
     async def decide(self, policy: Policy, token: str | None = None) -> Allow | Deny:
         header = None if token is None else f"Bearer {token}"
-        return await self.authorizer.decide(AccessRequest(policy, header))
+        return await self.authorizer.decide(AccessRequest(policy, "/api/users", header))
 
     def failures(self, action: str) -> float:
         return self.metrics.value("hubgate_authz_store_failures_total", action=action)
@@ -77,6 +77,15 @@ async def test_a_bad_token_is_denied_even_where_none_is_required() -> None:
 
 async def test_an_open_route_looks_at_no_token() -> None:
     assert await Bench().decide(OPEN, "nonsense") == Allow(None, "guest", "guest")
+
+
+@pytest.mark.parametrize("policy", [REQUIRED, OPEN], ids=["required", "none"])
+async def test_a_path_with_two_readings_is_refused_whoever_asks(policy: Policy) -> None:
+    request = AccessRequest(policy, "/api/..;/admin", f"Bearer {a_token()}")
+    decision = await Bench().authorizer.decide(request)
+
+    assert isinstance(decision, Deny)
+    assert (decision.code, decision.status) == (ErrorCode.BAD_REQUEST, 400)
 
 
 async def test_an_expired_token_is_denied_as_expired() -> None:
