@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import sys
 
+from authz.audit import Audit
 from authz.authorizer import Authorizer
 from authz.service import AuthzService
 from authz.settings import Settings
@@ -33,7 +35,9 @@ async def main(stop: asyncio.Event) -> None:
         metrics=metrics,
         allow_expired_s=settings.authz_allow_expired_s,
     )
-    service = AuthzService(authorizer, metrics)
+    stamp = {"service": "authz", "node": settings.node_id}
+    audit = Audit(stamp, clock, sys.stderr.write, settings.authz_audit)
+    service = AuthzService(authorizer, metrics, audit)
     server = GrpcServer(settings.authz_listen, service.methods(), metrics)
     ops = OpsServer(settings.ops_listen, health, metrics)
     tracking = asyncio.create_task(blacklist.run(stop))
@@ -42,6 +46,7 @@ async def main(stop: asyncio.Event) -> None:
     await stop.wait()
     await server.stop(settings.drain_timeout_s)
     await ops.stop()
+    audit.flush()
     await tracking
     await client.aclose()
 

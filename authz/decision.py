@@ -1,7 +1,7 @@
 """The rule: a route's policy and what is known of the caller make a decision."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime.contracts import (
     CONTEXT_AUTH,
@@ -44,11 +44,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Passes, as this caller; a guest has no user id."""
+    """Passes, as this caller; a guest has no user id and no claims."""
 
     user_id: str | None
     role: str
     reason: str
+    claims: Claims | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Deny:
     reason: str
     user_id: str | None = None
     role: str = ROLE_GUEST
+    claims: Claims | None = field(default=None, compare=False)
 
 
 Decision = Allow | Deny
@@ -95,6 +97,7 @@ def deny(code: ErrorCode, reason: str, claims: Claims | None = None) -> Deny:
         reason,
         claims.sub if claims else None,
         claims.role if claims else ROLE_GUEST,
+        claims,
     )
 
 
@@ -110,9 +113,9 @@ def with_token(
 ) -> Decision:
     """What a caller with a credential gets; a bad token is worse than none."""
     if isinstance(verified, Rejected):
-        return deny(verified.code, verified.reason)
+        return deny(verified.code, verified.reason, verified.claims)
     if revoked:
         return deny(ErrorCode.TOKEN_REVOKED, "revoked", verified)
     if policy.roles and verified.role not in policy.roles:
         return deny(ErrorCode.FORBIDDEN, "role", verified)
-    return Allow(verified.sub, verified.role, "token")
+    return Allow(verified.sub, verified.role, "token", verified)

@@ -10,11 +10,13 @@ from envoy.service.auth.v3 import external_auth_pb2 as pb
 from envoy.type.v3.http_status_pb2 import HttpStatus
 from google.rpc.code_pb2 import OK, PERMISSION_DENIED
 
+from authz.audit import MAX_PATH_CHARACTERS, Attempt, Audit
 from authz.authorizer import AccessRequest, Authorizer
 from authz.decision import Allow, Decision, Deny, Policy, PolicyMissing, deny
 from runtime.answers import error_body
 from runtime.contracts import (
     HEADER_AUTHORIZATION,
+    HEADER_CLIENT_ADDRESS,
     HEADER_REQUEST_ID,
     HEADER_USER_ID,
     HEADER_USER_ROLE,
@@ -50,9 +52,10 @@ _CHALLENGES = {
 class AuthzService:
     """The adapter between Envoy and the authorizer."""
 
-    def __init__(self, authorizer: Authorizer, metrics: Metrics) -> None:
+    def __init__(self, authorizer: Authorizer, metrics: Metrics, audit: Audit) -> None:
         self._authorizer = authorizer
         self._metrics = metrics
+        self._audit = audit
 
     def methods(self) -> list[Unary]:
         return [
@@ -78,24 +81,33 @@ class AuthzService:
             log.exception("decision failed; denied")
             decision = deny(ErrorCode.AUTH_UNAVAILABLE, "internal_error")
         request_id = request.attributes.request.http.headers.get(HEADER_REQUEST_ID)
-        self._record(decision, route, request_id)
+        self._record(_attempt(request, decision, route))
         return _write(decision, request_id)
 
-    def _record(self, decision: Decision, route: str, request_id: str | None) -> None:
-        allowed = isinstance(decision, Allow)
-        verdict = "allow" if allowed else "deny"
+    def _record(self, attempt: Attempt) -> None:
         self._metrics.inc(
-            "hubgate_authz_decisions_total", verdict=verdict, reason=decision.reason
+            "hubgate_authz_decisions_total",
+            verdict=attempt.verdict,
+            reason=attempt.reason,
         )
-        (log.debug if allowed else log.info)(
-            "decision",
-            verdict=verdict,
-            reason=decision.reason,
-            user=decision.user_id,
-            role=decision.role,
-            route=route,
-            request_id=request_id,
-        )
+        self._audit.record(attempt)
+
+
+def _attempt(request: Any, decision: Decision, route: str) -> Attempt:
+    http = request.attributes.request.http
+    peer = request.attributes.source.address.socket_address.address
+    return Attempt(
+        verdict="allow" if isinstance(decision, Allow) else "deny",
+        reason=decision.reason,
+        user=decision.user_id,
+        role=decision.role,
+        token_id=decision.claims.jti if decision.claims else None,
+        route=route,
+        method=http.method,
+        path=http.path.partition("?")[0][:MAX_PATH_CHARACTERS],
+        address=http.headers.get(HEADER_CLIENT_ADDRESS, peer),
+        request_id=http.headers.get(HEADER_REQUEST_ID),
+    )
 
 
 def _read(request: Any) -> AccessRequest:

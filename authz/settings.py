@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from authz.audit import AuditScope
 from authz.authorizer import OnRedisDown
 from runtime.identity.settings import IdentitySettings
 from runtime.settings import AddressField, RedisSettings, ServiceSettings
@@ -12,4 +13,5 @@ class Settings(ServiceSettings, RedisSettings, IdentitySettings):
 
     authz_listen: AddressField = Field(default="127.0.0.1:9001", validate_default=True)
     authz_on_redis_down: OnRedisDown = OnRedisDown.DENY
+    authz_audit: AuditScope = AuditScope.ALL
     authz_stale_s: float = Field(default=30.0, ge=0, le=3600)

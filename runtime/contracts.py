@@ -35,6 +35,8 @@ class ErrorCode(StrEnum):
 HEADER_REQUEST_ID: Final = "x-request-id"
 HEADER_USER_ID: Final = "x-user-id"
 HEADER_USER_ROLE: Final = "x-user-role"
+#: The caller's address as the listener trusts it; set by Envoy for every request.
+HEADER_CLIENT_ADDRESS: Final = "x-client-address"
 HEADER_AUTHORIZATION: Final = "authorization"
 HEADER_WEBSOCKET_PROTOCOL: Final = "sec-websocket-protocol"
 

@@ -16,7 +16,7 @@ import base64
 import binascii
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jwt.algorithms import get_default_algorithms
@@ -53,6 +53,8 @@ class Rejected:
 
     code: ErrorCode
     reason: str
+    #: Of a genuine token that is not in force any more: for the audit.
+    claims: Claims | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def _check_claims(
     if now + checks.leeway_s < not_before:
         raise _Invalid("not_yet_valid")
     if now >= exp + checks.leeway_s + checks.expired_s:
-        return Rejected(ErrorCode.TOKEN_EXPIRED, "expired")
+        return Rejected(ErrorCode.TOKEN_EXPIRED, "expired", claims)
     return claims
 
 
