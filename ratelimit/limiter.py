@@ -67,7 +67,11 @@ class Limiter:
         Raises:
             ValueError: the document is refused, the present rules stay.
         """
-        self._rules = Rules.from_document(document)
+        self.put(Rules.from_document(document))
+
+    def put(self, rules: Rules) -> None:
+        """Put these in force."""
+        self._rules = rules
 
     async def decide(
         self, caller: Caller, route: str, hits: int = 1, *, tokens: bool = False

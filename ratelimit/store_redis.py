@@ -55,6 +55,11 @@ class RedisCounterStore:
                 break
         return _merged(charges, groups, outcomes)
 
+    @property
+    def is_down(self) -> bool:
+        """Whether a server is not asked because it did not answer."""
+        return any(lane.is_down for lane in self._lanes.values())
+
     async def warm_up(self) -> None:
         """Connect before the first request; an absent Redis is not waited for long."""
         with suppress(RedisUnavailable, TimeoutError):
