@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from control.model import GatewayConfig, Limits
+from control.model import GatewayConfig
 from control.parse import ConfigRefused, Problem, from_document
 from control.store import ConfigStore, Revision, Status, StoreUnavailable
 from control.validate import Refused
@@ -55,7 +55,7 @@ class Rejected:
 class Verdict(Protocol):
     """`validate.Validator`, or less of it in a test."""
 
-    async def check(self, snapshot: Snapshot, limits: Limits) -> Refused | None:
+    async def check(self, snapshot: Snapshot, config: GatewayConfig) -> Refused | None:
         """None when Envoy would accept it."""
 
 
@@ -157,7 +157,7 @@ class Changes:
     ) -> Applied | Rejected:
         config: GatewayConfig = from_document(document)
         snapshot = await asyncio.to_thread(self._build, config)
-        refused = await self._ports.verdict.check(snapshot, config.limits)
+        refused = await self._ports.verdict.check(snapshot, config)
         if refused is not None:
             return Rejected(refused.reason)
         revision = await self._ports.store.add(document, author, comment)

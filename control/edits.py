@@ -46,5 +46,11 @@ def delete_service(document: Document, name: str) -> Document:
     return {**document, "services": services}
 
 
+def put_blocked_networks(document: Document, networks: list[str]) -> Document:
+    """Replace the list as a whole."""
+    edge = {**document.get("edge", {}), "blocked_networks": networks}
+    return {**document, "edge": edge}
+
+
 def missing(kind: str, name: str) -> ApiError:
     return ApiError(404, ApiCode.NOT_FOUND, f"no {kind} {name!r}")

@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -23,12 +22,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from control.edge import Edge
 from control.values import (
     SERVICE_CONTROL,
     Duration,
     InstanceText,
     Method,
     Name,
+    Part,
     Path,
     Role,
     ServiceName,
@@ -52,11 +53,7 @@ TAG = "#"
 DOCUMENT_ERROR = "document"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RateLimit(_Part):
+class RateLimit(Part):
     """So many requests in every window of that length."""
 
     requests: int = Field(ge=1, le=1_000_000_000)
@@ -80,7 +77,7 @@ RoleLimit = Annotated[
 ]
 
 
-class Service(_Part):
+class Service(Part):
     """Where requests may go: addresses, or one or more DNS names."""
 
     instances: tuple[InstanceText, ...] = Field(min_length=1, max_length=1000)
@@ -94,7 +91,7 @@ class Service(_Part):
         return value
 
 
-class Route(_Part):
+class Route(Part):
     """Which requests go to which service, and on what terms."""
 
     id: Name
@@ -145,15 +142,17 @@ class Route(_Part):
 _MATCHES = ("path", "regex", "prefix")
 
 
-class Limits(_Part):
+class Limits(Part):
     """What callers may send."""
 
-    roles: dict[Role, RoleLimit] = {
-        "admin": "unlimited",
-        "manager": RateLimit(requests=120, per="minute"),
-        "user": RateLimit(requests=60, per="minute"),
-        "guest": RateLimit(requests=10, per="minute"),
-    }
+    roles: dict[Role, RoleLimit] = Field(
+        default={
+            "admin": "unlimited",
+            "manager": RateLimit(requests=120, per="minute"),
+            "user": RateLimit(requests=60, per="minute"),
+            "guest": RateLimit(requests=10, per="minute"),
+        }
+    )
     max_request_bytes: int = Field(default=10 * 1024 * 1024, ge=1024, le=2**32)
 
     @field_validator("roles")
@@ -167,7 +166,7 @@ class Limits(_Part):
 _Credits = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=9)]
 
 
-class Price(_Part):
+class Price(Part):
     """Credits for calls of one model of one AI service, from a day on (UTC)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -188,13 +187,14 @@ class Price(_Part):
         return value
 
 
-class GatewayConfig(_Part):
+class GatewayConfig(Part):
     """The whole document; `version` is the version of its form."""
 
     version: Literal[1]
-    services: dict[ServiceName, Service] = {}
+    services: dict[ServiceName, Service] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     limits: Limits = Limits()
+    edge: Edge = Edge()
     prices: tuple[Price, ...] = ()
     prices_version: str | None = Field(default=None, max_length=64)
 

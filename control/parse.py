@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from control.edge import Edge
 from control.model import (
     DOCUMENT_ERROR,
     TAG,
@@ -121,7 +122,7 @@ def _problems(error: ErrorDetails) -> Iterator[Problem]:
 
 
 def _unknown_field(name: str) -> str:
-    models = (GatewayConfig, Limits, Price, RateLimit, Route, Service)
+    models = (Edge, GatewayConfig, Limits, Price, RateLimit, Route, Service)
     known = sorted({name for model in models for name in model.model_fields})
     near = difflib.get_close_matches(name, known, n=1)
     return f"no such field; did you mean {near[0]}?" if near else "no such field"

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from control.model import Limits
+from control.model import GatewayConfig
 from control.xds.bootstrap import static_bootstrap
 from control.xds.deployment import Deployment
 from control.xds.listeners import standalone_listener
@@ -70,11 +70,11 @@ class Validator:
         if binary is None:
             log.warning("no envoy binary: configurations are not validated by it")
 
-    async def check(self, snapshot: Snapshot, limits: Limits) -> Refused | None:
+    async def check(self, snapshot: Snapshot, config: GatewayConfig) -> Refused | None:
         """None when Envoy would accept it (or can't be asked)."""
         if self._binary is None:
             return None
-        listener = standalone_listener(limits, self._deployment)
+        listener = standalone_listener(config, self._deployment)
         content = static_bootstrap(snapshot, listener)
         with tempfile.TemporaryDirectory(prefix="hubgate-") as folder:
             path = Path(folder, "bootstrap.pb")

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 #: Names of Envoy clusters and log values that are not the user's to give.
 RESERVED_SERVICES = frozenset(
@@ -29,6 +29,12 @@ _HOSTNAME = re.compile(
 )
 _PLACEHOLDER = re.compile(r"\$\{(HUBGATE_UPSTREAM_[A-Z0-9_]+)(?::-([^${}]*))?\}")
 _MAX_PORT = 65535
+
+
+class Part(BaseModel):
+    """A part of the document: frozen, and nothing but its own fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class UnknownVariable(ValueError):

@@ -117,7 +117,16 @@ def _named(body: dict[str, Any], name: str) -> dict[str, Any]:
 async def _apply(
     changes: Changes, edit: Edit, comment: str, said: dict[str, Any]
 ) -> JSONResponse:
-    match await changes.apply(edit, AUTHOR, comment):
+    return answer(await changes.apply(edit, AUTHOR, comment), said)
+
+
+def answer(outcome: Applied | Rejected, said: dict[str, Any]) -> JSONResponse:
+    """What became of a change: 200 or 202.
+
+    Raises:
+        ApiError: 422, Envoy refuses it.
+    """
+    match outcome:
         case Rejected(reason):
             raise ApiError(
                 422,

@@ -1,7 +1,7 @@
 """The HTTP filters in their order, and what a route asks of each.
 
-May this request pass (ext_authz), how many more (ratelimit), how large (body size),
-what did it use (AI answers only), then the router.
+May this client come in (RBAC), may this request pass (ext_authz), how many more
+(ratelimit), how large (body size), what did it use (AI answers only), then the router.
 """
 
 from functools import lru_cache
@@ -42,7 +42,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any
 
 from control.model import Route
-from control.xds import wire
+from control.xds import networks, wire
 from runtime import contracts
 
 AUTHZ = "authz"
@@ -70,6 +70,7 @@ _AUTHZ_HEADERS = (
 def http_filters(max_request_bytes: int) -> list[HttpFilter]:
     """Every filter of the listener, first to last."""
     return [
+        HttpFilter(name=networks.FILTER, typed_config=networks.rbac()),
         HttpFilter(name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz())),
         HttpFilter(name=_RATE_LIMIT, typed_config=wire.pack(_rate_limit())),
         HttpFilter(

@@ -35,7 +35,8 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 from envoy_data_plane.envoy.extensions.request_id.uuid.v3 import UuidRequestIdConfig
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from control.model import Limits
+from control.model import GatewayConfig
+from control.values import seconds
 from control.xds import wire
 from control.xds.access_log import access_logs
 from control.xds.deployment import Deployment
@@ -47,23 +48,20 @@ from runtime.contracts import STRIPPED_REQUEST_HEADERS
 LISTENER_NAME = "gateway"
 
 BUFFER_BYTES = 64 * 1024
-MAX_HEADERS_KB = 32
-MAX_HEADERS = 100
-HEADERS_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 300.0
 STREAM_IDLE_TIMEOUT_S = 300.0
 
 
-def listener(limits: Limits, deployment: Deployment) -> bytes:
+def listener(config: GatewayConfig, deployment: Deployment) -> bytes:
     """The listener; its routes come by RDS, so that they change alone."""
-    manager = _manager(limits, deployment)
+    manager = _manager(config, deployment)
     manager.rds = Rds(config_source=wire.ads(), route_config_name=ROUTES_NAME)
     return _listener(manager, deployment)
 
 
-def standalone_listener(limits: Limits, deployment: Deployment) -> bytes:
+def standalone_listener(config: GatewayConfig, deployment: Deployment) -> bytes:
     """The same without a control plane, for `envoy --mode validate`."""
-    manager = _manager(limits, deployment)
+    manager = _manager(config, deployment)
     manager.route_config = RouteConfiguration(name=ROUTES_NAME)
     return _listener(manager, deployment)
 
@@ -87,7 +85,8 @@ def _listener(manager: HttpConnectionManager, deployment: Deployment) -> bytes:
     )
 
 
-def _manager(limits: Limits, deployment: Deployment) -> HttpConnectionManager:
+def _manager(config: GatewayConfig, deployment: Deployment) -> HttpConnectionManager:
+    edge = config.edge
     return HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix=LISTENER_NAME,
@@ -107,12 +106,13 @@ def _manager(limits: Limits, deployment: Deployment) -> HttpConnectionManager:
             typed_config=wire.pack(UuidRequestIdConfig(pack_trace_reason=False))
         ),
         early_header_mutation_extensions=[_stripped_headers()],
-        max_request_headers_kb=MAX_HEADERS_KB,
-        request_headers_timeout=wire.duration(HEADERS_TIMEOUT_S),
+        xff_num_trusted_hops=edge.trusted_hops,
+        max_request_headers_kb=edge.max_header_kb,
+        request_headers_timeout=wire.duration(seconds(edge.headers_timeout)),
         stream_idle_timeout=wire.duration(STREAM_IDLE_TIMEOUT_S),
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=wire.duration(IDLE_TIMEOUT_S),
-            max_headers_count=MAX_HEADERS,
+            max_headers_count=edge.max_headers,
             # Many servers read X_User_Id as X-User-Id.
             headers_with_underscores_action=(
                 HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER
@@ -131,8 +131,8 @@ def _manager(limits: Limits, deployment: Deployment) -> HttpConnectionManager:
         upgrade_configs=[
             HttpConnectionManagerUpgradeConfig(upgrade_type="websocket", enabled=False)
         ],
-        local_reply_config=local_reply_config(),
-        http_filters=http_filters(limits.max_request_bytes),
+        local_reply_config=local_reply_config(config.edge),
+        http_filters=http_filters(config.limits.max_request_bytes),
         access_log=access_logs(deployment),
     )
 

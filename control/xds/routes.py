@@ -11,14 +11,9 @@ from itertools import groupby
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy_data_plane.envoy.config.core.v3 import (
-    DataSource,
-    HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
-    Metadata,
 )
 from envoy_data_plane.envoy.config.route.v3 import (
-    DirectResponseAction,
-    HeaderMatcher,
     RetryPolicy,
     RetryPolicyRetryHostPredicate,
     RouteAction,
@@ -35,60 +30,44 @@ from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import (
     RegexMatchAndSubstitute,
     RegexMatcher,
-    StringMatcher,
 )
 from envoy_data_plane.google.protobuf import Any
 
-from control.model import Route, ordered
-from control.values import SERVICE_GATEWAY, seconds
-from control.xds import filters, wire
+from control.model import GatewayConfig, Route, ordered
+from control.values import seconds
+from control.xds import filters, networks, own_routes, wire
+from control.xds.response_headers import HIDDEN_HEADERS, security_headers
 
 ROUTES_NAME = "gateway"
-METADATA_NAMESPACE = "hubgate"
-METADATA_SERVICE = "service"
-METADATA_AI = "ai"
 
 #: A stream may be silent for so long, and last for so long.
 STREAM_IDLE_S = 300.0
 STREAM_MAX_S = 86_400.0
 
-SECURITY_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-}
-HIDDEN_HEADERS = (
-    "server",
-    "x-powered-by",
-    "x-envoy-upstream-service-time",
-    "x-envoy-attempt-count",
-    "x-envoy-overloaded",
-    "x-envoy-degraded",
-)
-
-HEALTH_BODY = '{"status":"ok"}'
-_JSON = "application/json"
+_ADD_IF_ABSENT = HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
 
 
-def route_configuration(routes: tuple[Route, ...]) -> bytes:
-    """Every route, `/health` before and the 404 after them."""
+def route_configuration(config: GatewayConfig) -> bytes:
+    """Every route of the document between the gateway's own."""
+    edge = config.edge
+    taken = frozenset(one.path for one in config.routes if one.path is not None)
     host = route_components_pb2.VirtualHost(name=ROUTES_NAME, domains=["*"])
-    for one in (_health(), *_all(ordered(routes)), _not_found()):
+    for one in (
+        *own_routes.first(edge, taken),
+        *_all(ordered(config.routes)),
+        own_routes.not_found(),
+    ):
         host.routes.append(route_components_pb2.Route.FromString(one))
     whole = route_pb2.RouteConfiguration(
         name=ROUTES_NAME,
         virtual_hosts=[host],
         response_headers_to_remove=HIDDEN_HEADERS,
     )
-    for option in security_headers(HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT):
+    for option in security_headers(edge, _ADD_IF_ABSENT):
         whole.response_headers_to_add.add().ParseFromString(bytes(option))
+    for name, rules in networks.everywhere(edge).items():
+        whole.typed_per_filter_config[name].ParseFromString(bytes(rules))
     return bytes(whole.SerializeToString(deterministic=True))
-
-
-def security_headers(
-    action: HeaderValueOptionHeaderAppendAction,
-) -> list[HeaderValueOption]:
-    return [wire.header(name, text, action) for name, text in SECURITY_HEADERS.items()]
 
 
 def _all(routes: Iterable[Route]) -> Iterator[bytes]:
@@ -109,7 +88,7 @@ def route_bytes(route: Route) -> bytes:
             name=route.id,
             match=_match(route, route.methods),
             route=_action(route),
-            metadata=_metadata(route.service, ai=route.ai),
+            metadata=own_routes.metadata(route.service, ai=route.ai),
             typed_per_filter_config=filters.per_route(route),
             # A compressed answer hides its tokens; the provider then sends plain text.
             request_headers_to_remove=["accept-encoding"] if route.ai else [],
@@ -119,50 +98,8 @@ def route_bytes(route: Route) -> bytes:
 
 @lru_cache(maxsize=20_000)
 def _method_not_allowed(route: Route, allowed: tuple[str, ...]) -> bytes:
-    return bytes(
-        EnvoyRoute(
-            name=route.id,
-            match=_match(route, None),
-            direct_response=DirectResponseAction(status=405),
-            metadata=_metadata(route.service),
-            typed_per_filter_config=filters.gateway_answers(),
-            response_headers_to_add=[
-                wire.header(
-                    "allow",
-                    ", ".join(allowed),
-                    HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-                )
-            ],
-        )
-    )
-
-
-@lru_cache(maxsize=1)
-def _health() -> bytes:
-    return bytes(
-        EnvoyRoute(
-            name="health",
-            match=RouteMatch(path="/health"),
-            direct_response=DirectResponseAction(
-                status=200, body=DataSource(inline_string=HEALTH_BODY)
-            ),
-            metadata=_metadata(SERVICE_GATEWAY),
-            typed_per_filter_config=filters.gateway_answers(),
-        )
-    )
-
-
-@lru_cache(maxsize=1)
-def _not_found() -> bytes:
-    return bytes(
-        EnvoyRoute(
-            name="not_found",
-            match=RouteMatch(prefix="/"),
-            direct_response=DirectResponseAction(status=404),
-            metadata=_metadata(SERVICE_GATEWAY),
-            typed_per_filter_config=filters.gateway_answers(),
-        )
-    )
+    match = _match(route, None)
+    return bytes(own_routes.method_not_allowed(route.id, match, route.service, allowed))
 
 
 def _match(route: Route, methods: tuple[str, ...] | None) -> RouteMatch:
@@ -176,14 +113,7 @@ def _match(route: Route, methods: tuple[str, ...] | None) -> RouteMatch:
     else:
         match.path_separated_prefix = route.prefix
     if methods is not None:
-        match.headers = [
-            HeaderMatcher(
-                name=":method",
-                string_match=StringMatcher(
-                    safe_regex=RegexMatcher(regex="|".join(methods))
-                ),
-            )
-        ]
+        match.headers = [own_routes.one_of_methods(methods)]
     return match
 
 
@@ -237,9 +167,3 @@ def _retries() -> RetryPolicy:
 @lru_cache(maxsize=1)
 def _previous_hosts() -> Any:
     return wire.pack(PreviousHostsPredicate())
-
-
-def _metadata(service: str, *, ai: bool = False) -> Metadata:
-    """What the access log says of the route."""
-    values = {METADATA_SERVICE: service, METADATA_AI: "true" if ai else "false"}
-    return Metadata(filter_metadata={METADATA_NAMESPACE: wire.text_struct(values)})

@@ -87,10 +87,10 @@ def build(
             ResourceType.CLUSTER: _clusters(config, deployment, services),
             ResourceType.ENDPOINTS: _endpoints(deployment, services),
             ResourceType.LISTENER: {
-                listeners.LISTENER_NAME: listeners.listener(config.limits, deployment)
+                listeners.LISTENER_NAME: listeners.listener(config, deployment)
             },
             ResourceType.ROUTES: {
-                routes.ROUTES_NAME: routes.route_configuration(config.routes)
+                routes.ROUTES_NAME: routes.route_configuration(config)
             },
         }
     )

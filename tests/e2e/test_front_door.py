@@ -153,12 +153,22 @@ def test_admin_is_not_limited(stack: Stack) -> None:
 
 
 def test_a_role_that_the_route_does_not_list_is_forbidden(stack: Stack) -> None:
-    allowed = stack.get("/metrics", stack.token(role="admin"))
-    denied = stack.get("/metrics", stack.token(role="manager"))
+    route = {"path": "/api/admins", "service": "core-service", "roles": ["admin"]}
+    stack.control("PUT", "routes/admins", route)
+    allowed = stack.get("/api/admins", stack.token(role="admin"))
+    denied = stack.get("/api/admins", stack.token(role="manager"))
+    stack.control("DELETE", "routes/admins")
 
-    assert allowed.status_code == 200
+    assert allowed.status_code == 404  # core-service's own
     assert denied.status_code == 403
     assert code(denied) == "FORBIDDEN"
+
+
+def test_metrics_are_for_allowed_networks_whoever_asks(stack: Stack) -> None:
+    answer = stack.get("/metrics")
+
+    assert answer.status_code == 200
+    assert "hubgate_xds_streams" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/usersettings", "/nowhere"])

@@ -80,10 +80,12 @@ def free_port() -> int:
 class Upstream:
     """Echoes what it received; `/ai/…` answers like a provider."""
 
+    seen: list[Scope] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
+        self.seen.append(scope)
         match path:
             case "/ai/openai":
                 await self._json(send, OPENAI)
@@ -184,6 +186,18 @@ class Bench:
         found: dict[str, Any] = await until(look)
         return found
 
+    async def stat(self, name: str) -> int:
+        """One of Envoy's own counters."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"{self.admin}/stats", params={"filter": name})
+        return sum(int(line.rpartition(" ")[2]) for line in answer.text.splitlines())
+
+    async def edit(self, **parts: Any) -> Any:
+        """Replace whole parts of the document."""
+        return await self.changes.apply(
+            lambda document: {**document, **parts}, "test", ""
+        )
+
     async def add(self, **route: Any) -> Any:
         """Put a route to the upstream in force."""
         body = {"service": "up", "rate_limit": "none", **route}
@@ -226,7 +240,11 @@ def configuration(upstream_port: int) -> GatewayConfig:
 
 
 @asynccontextmanager
-async def a_bench(folder: Path, **changes: Any) -> AsyncIterator[Bench]:
+async def a_bench(
+    folder: Path,
+    configure: Callable[[int], GatewayConfig] = configuration,
+    **changes: Any,
+) -> AsyncIterator[Bench]:
     """Start all of it; `changes` are fields of the deployment."""
     async with AsyncExitStack() as closing:
         metrics, clock = Metrics(), SystemClock()
@@ -260,7 +278,7 @@ async def a_bench(folder: Path, **changes: Any) -> AsyncIterator[Bench]:
             metrics=metrics,
         )
         control = Changes(ports, deployment, {})
-        await control.start(configuration(http.port))
+        await control.start(configure(http.port))
         discovery = DiscoveryService(snapshots)
         ads = GrpcServer(here, discovery.methods(), metrics)
         await ads.start()

@@ -44,6 +44,8 @@ PATHS = [
     ("GET", f"{CONFIG}/services/x"),
     ("PUT", f"{CONFIG}/services/x"),
     ("DELETE", f"{CONFIG}/services/x"),
+    ("GET", f"{CONFIG}/blocked-networks"),
+    ("PUT", f"{CONFIG}/blocked-networks"),
     ("POST", f"{CONFIG}/tokens"),
     ("POST", f"{CONFIG}/revocations"),
     ("GET", "/api/usage/logs"),
@@ -344,3 +346,25 @@ async def test_a_revocation_that_redis_did_not_take_is_503(
     answer = await api.post(f"{CONFIG}/revocations", json={"jti": "a"})
 
     assert (answer.status_code, answer.json()["code"]) == (503, "REDIS_UNAVAILABLE")
+
+
+async def test_blocked_networks_are_put_and_read(api: httpx.AsyncClient) -> None:
+    body = {"networks": ["10.0.0.0/8", "::ffff:192.0.2.1"]}
+    put = await api.put(f"{CONFIG}/blocked-networks", json=body)
+    read = await api.get(f"{CONFIG}/blocked-networks")
+    config = (await api.get(f"{CONFIG}/config")).json()["config"]
+
+    assert put.status_code == 202
+    assert read.json() == {"networks": ["10.0.0.0/8", "192.0.2.1/32"]}
+    assert config["edge"]["blocked_networks"] == read.json()["networks"]
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"networks": "10.0.0.0/8"}, {"networks": ["x"]}, {"other": []}]
+)
+async def test_blocked_networks_that_are_none_are_refused(
+    api: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
+    answer = await api.put(f"{CONFIG}/blocked-networks", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "VALIDATION_FAILED")

@@ -52,8 +52,20 @@ def envoy_routes(*routes: dict[str, Any]) -> list[Any]:
     return list(host.routes)
 
 
+OWN = {"method_refused", "health", "ready", "metrics", "not_found"}
+
+
+def theirs(*routes: dict[str, Any]) -> list[Any]:
+    """Without the gateway's own."""
+    return [one for one in envoy_routes(*routes) if one.name not in OWN]
+
+
+def named(name: str, routes: list[Any]) -> list[Any]:
+    return [one for one in routes if one.name == name]
+
+
 def one_route(**route: Any) -> Any:
-    return envoy_routes({"id": "a", **route})[1]
+    return named("a", envoy_routes({"id": "a", **route}))[0]
 
 
 def cluster(snapshot: Snapshot, name: str) -> Any:
@@ -101,7 +113,11 @@ def test_clusters_are_added_before_routes_and_removed_after_them() -> None:
 def test_health_comes_first_and_the_404_last() -> None:
     names = [one.name for one in envoy_routes({"id": "a", "prefix": "/"})]
 
-    assert names == ["health", "a", "not_found"]
+    assert names == [
+        *("method_refused", "health", "ready", "ready", "metrics", "metrics"),
+        "a",
+        "not_found",
+    ]
 
 
 def test_a_prefix_ends_at_a_slash() -> None:
@@ -121,9 +137,7 @@ def test_a_rewrite_to_the_root_makes_no_double_slash() -> None:
 
 
 def test_a_method_that_is_not_listed_gets_405_with_allow() -> None:
-    _, route, other, _ = envoy_routes(
-        {"id": "a", "path": "/a", "methods": ["PUT", "GET"]}
-    )
+    route, other = theirs({"id": "a", "path": "/a", "methods": ["PUT", "GET"]})
 
     assert route.match.headers[0].string_match.safe_regex.regex == "PUT|GET"
     assert other.direct_response.status == 405
@@ -131,23 +145,23 @@ def test_a_method_that_is_not_listed_gets_405_with_allow() -> None:
 
 
 def test_routes_that_share_a_match_share_one_405() -> None:
-    names = envoy_routes(
+    names = theirs(
         {"id": "a", "path": "/a", "methods": ["GET"]},
         {"id": "b", "path": "/a", "methods": ["PUT"]},
     )
-    allow = names[3].response_headers_to_add[0].header.value
+    allow = names[2].response_headers_to_add[0].header.value
 
-    assert [one.name for one in names[1:3]] == ["a", "b"]
+    assert [one.name for one in names[:2]] == ["a", "b"]
     assert allow == "GET, PUT"
-    assert len(names) == 5
+    assert len(names) == 3
 
 
 def test_a_match_with_a_route_for_any_method_has_no_405() -> None:
-    routes = envoy_routes(
+    routes = theirs(
         {"id": "a", "path": "/a", "methods": ["GET"]}, {"id": "b", "path": "/a"}
     )
 
-    assert [one.name for one in routes] == ["health", "a", "b", "not_found"]
+    assert [one.name for one in routes] == ["a", "b"]
 
 
 def test_a_routes_policy_travels_with_it() -> None:
@@ -164,10 +178,11 @@ def test_a_routes_policy_travels_with_it() -> None:
 
 
 def test_what_envoy_answers_itself_asks_nobody() -> None:
-    health, not_found = envoy_routes()
     key = "envoy.filters.http.ext_authz"
+    own = envoy_routes()
 
-    for one in (health, not_found):
+    assert {one.name for one in own} == OWN
+    for one in own:
         policy = ext_authz_pb2.ExtAuthzPerRoute.FromString(
             one.typed_per_filter_config[key].value
         )
@@ -255,6 +270,7 @@ def test_filters_run_from_identity_to_router() -> None:
     names = [one.name.rpartition(".")[2] for one in manager().http_filters]
 
     assert names == [
+        "rbac",
         "ext_authz",
         "ratelimit",
         "body_size_limit",
@@ -265,7 +281,7 @@ def test_filters_run_from_identity_to_router() -> None:
 
 def test_the_bootstrap_to_validate_needs_no_control_plane() -> None:
     snapshot, config = a_snapshot({"id": "a", "path": "/a"}), a_config()
-    content = static_bootstrap(snapshot, standalone_listener(config.limits, HERE))
+    content = static_bootstrap(snapshot, standalone_listener(config, HERE))
     resources = bootstrap_pb2.Bootstrap.FromString(content).static_resources
 
     assert cluster_pb2.Cluster.EDS not in {one.type for one in resources.clusters}
