@@ -8,7 +8,7 @@ decision.
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -41,6 +41,10 @@ class Attempt:
     request_id: str | None
 
 
+_FIELDS = tuple(field.name for field in fields(Attempt))
+_encode = json.JSONEncoder().encode
+
+
 class Audit:
     """`stamp` says whose lines they are, as in every other log line."""
 
@@ -51,7 +55,12 @@ class Audit:
         write: Callable[[str], object],
         scope: AuditScope = AuditScope.ALL,
     ) -> None:
-        self._stamp = dict(stamp)
+        self._stamp: dict[str, str | None] = {
+            **stamp,
+            "level": "info",
+            "logger": "authz.audit",
+            "event": "decision",
+        }
         self._clock = clock
         self._write = write
         self._scope = scope
@@ -63,18 +72,11 @@ class Audit:
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
         now = datetime.fromtimestamp(self._clock.now(), UTC).isoformat()
-        self._lines.append(
-            json.dumps(
-                {
-                    **self._stamp,
-                    "time": now.replace("+00:00", "Z"),
-                    "level": "info",
-                    "logger": "authz.audit",
-                    "event": "decision",
-                    **asdict(attempt),
-                }
-            )
-        )
+        line = {**self._stamp, "time": now.replace("+00:00", "Z")}
+        # Not `asdict`: it copies deeply and takes five times as long.
+        for name in _FIELDS:
+            line[name] = getattr(attempt, name)
+        self._lines.append(_encode(line))
 
     def flush(self) -> None:
         lines, self._lines = self._lines, []
