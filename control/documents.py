@@ -4,23 +4,30 @@ import hashlib
 import json
 from typing import Any
 
-from control.model import PER_SECONDS, GatewayConfig, Price, RateLimit
+from control.limits import PER_SECONDS, RateLimit, role_rules, route_rules
+from control.model import GatewayConfig, Price
 
 Document = dict[str, Any]
 
 
 def ratelimit_document(config: GatewayConfig) -> Document:
-    """`cfg:ratelimit`: null is unlimited; a route listed has a limit of its own."""
+    """`cfg:ratelimit`: null is unlimited; a route left out has its role's limits."""
     roles = config.limits.roles.items()
     return {
         "roles": {
-            name: _limit(one) if isinstance(one, RateLimit) else None
+            name: [_limit(rule) for rule in role_rules(one)] or None
             for name, one in roles
         },
         "routes": {
-            route.id: _limit(route.rate_limit)
+            route.id: {
+                "cost": route.cost,
+                "rules": [
+                    _limit(one) if isinstance(one, RateLimit) else one
+                    for one in route_rules(route.rate_limit)
+                ],
+            }
             for route in config.routes
-            if isinstance(route.rate_limit, RateLimit)
+            if route.rate_limit not in ("role", "none") or route.cost > 1
         },
     }
 
@@ -33,7 +40,8 @@ def prices_document(config: GatewayConfig) -> Document:
 
 
 def _limit(limit: RateLimit) -> Document:
-    return {"requests": limit.requests, "per_s": PER_SECONDS[limit.per]}
+    said: Document = limit.model_dump(mode="json", exclude={"per"})
+    return {**said, "per_s": PER_SECONDS[limit.per]}
 
 
 def _price(price: Price) -> Document:

@@ -52,5 +52,10 @@ def put_blocked_networks(document: Document, networks: list[str]) -> Document:
     return {**document, "edge": edge}
 
 
+def put_limits(document: Document, limits: Document) -> Document:
+    """Replace the members that are given."""
+    return {**document, "limits": {**document.get("limits", {}), **limits}}
+
+
 def missing(kind: str, name: str) -> ApiError:
     return ApiError(404, ApiCode.NOT_FOUND, f"no {kind} {name!r}")

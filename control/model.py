@@ -14,15 +14,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from control.edge import Edge
+from control.limits import Limits, RouteLimit, check_route, unpayable
 from control.values import (
     SERVICE_CONTROL,
     Duration,
@@ -35,46 +34,17 @@ from control.values import (
     ServiceName,
     seconds,
 )
-from runtime.contracts import ROLE_GUEST, AuthPolicy
+from runtime.contracts import AuthPolicy
 
 #: A route that does not fit the rest: its place and why.
 Misfit = tuple[int, str]
-
-Per = Literal["second", "minute", "hour", "day"]
-PER_SECONDS: dict[Per, int] = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 #: RE2 programs grow with their text; Envoy itself refuses the worst.
 MAX_REGEX_CHARACTERS = 1000
 #: Each star multiplies the time that a pattern can take on a hostile name.
 MAX_STARS = 4
-#: Marks a discriminator's tag, which is no part of a field's path.
-TAG = "#"
 #: Type of the error that carries (index of a route, message) pairs.
 DOCUMENT_ERROR = "document"
-
-
-class RateLimit(Part):
-    """So many requests in every window of that length."""
-
-    requests: int = Field(ge=1, le=1_000_000_000)
-    per: Per
-
-
-def _kind(value: object) -> str:
-    return f"{TAG}own" if isinstance(value, dict | RateLimit) else f"{TAG}word"
-
-
-#: `"role"`: the caller's role decides; `"none"`: not limited; or a limit of its own.
-RouteLimit = Annotated[
-    Annotated[Literal["role", "none"], Tag(f"{TAG}word")]
-    | Annotated[RateLimit, Tag(f"{TAG}own")],
-    Discriminator(_kind),
-]
-RoleLimit = Annotated[
-    Annotated[Literal["unlimited"], Tag(f"{TAG}word")]
-    | Annotated[RateLimit, Tag(f"{TAG}own")],
-    Discriminator(_kind),
-]
 
 
 class Service(Part):
@@ -106,6 +76,8 @@ class Route(Part):
     auth: AuthPolicy = AuthPolicy.REQUIRED
     roles: tuple[Role, ...] | None = Field(default=None, min_length=1)
     rate_limit: RouteLimit = "role"
+    #: What one request counts for, under every limit in requests.
+    cost: int = Field(default=1, ge=1, le=1_000_000)
     ai: bool = False
     websocket: bool = False
     timeout: Duration = "15s"
@@ -127,6 +99,7 @@ class Route(Part):
             raise PydanticCustomError(
                 "roles", "roles are only asked where auth is required"
             )
+        check_route(self.rate_limit, ai=self.ai, cost=self.cost)
         return self
 
     @property
@@ -140,27 +113,6 @@ class Route(Part):
 
 
 _MATCHES = ("path", "regex", "prefix")
-
-
-class Limits(Part):
-    """What callers may send."""
-
-    roles: dict[Role, RoleLimit] = Field(
-        default={
-            "admin": "unlimited",
-            "manager": RateLimit(requests=120, per="minute"),
-            "user": RateLimit(requests=60, per="minute"),
-            "guest": RateLimit(requests=10, per="minute"),
-        }
-    )
-    max_request_bytes: int = Field(default=10 * 1024 * 1024, ge=1024, le=2**32)
-
-    @field_validator("roles")
-    @classmethod
-    def _limits_strangers(cls, value: dict[str, RoleLimit]) -> dict[str, RoleLimit]:
-        if ROLE_GUEST not in value:
-            raise ValueError("give guest a limit: it is for callers without a token")
-        return value
 
 
 _Credits = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=9)]
@@ -200,7 +152,8 @@ class GatewayConfig(Part):
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        problems = [*_repeated_ids(self), *_unknown_services(self), *_hidden(self)]
+        checks = (_repeated_ids, _unknown_services, _hidden, _unpayable)
+        problems = [one for check in checks for one in check(self)]
         if problems:
             raise PydanticCustomError(
                 DOCUMENT_ERROR, "its parts don't fit together", {"problems": problems}
@@ -250,6 +203,19 @@ def _hidden(config: GatewayConfig) -> list[Misfit]:
             problems.append((place, message))
         owners.update(dict.fromkeys(methods, route.id))
     return problems
+
+
+def _unpayable(config: GatewayConfig) -> list[Misfit]:
+    """Routes that cost more than a role's whole limit."""
+    return [
+        (
+            place,
+            f"route {one.id!r} costs {one.cost}, more than the limit of role {role!r}",
+        )
+        for place, one in enumerate(config.routes)
+        for role in unpayable(one.rate_limit, one.cost, config.limits)
+        if one.roles is None or role in one.roles
+    ]
 
 
 def ordered(routes: tuple[Route, ...]) -> list[Route]:

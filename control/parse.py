@@ -10,13 +10,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from control.edge import Edge
+from control.limits import TAG, Limits, RateLimit
 from control.model import (
     DOCUMENT_ERROR,
-    TAG,
     GatewayConfig,
-    Limits,
     Price,
-    RateLimit,
     Route,
     Service,
 )

@@ -7,49 +7,30 @@ May this client come in (RBAC), may this request pass (ext_authz), how many more
 from functools import lru_cache
 
 from envoy_data_plane.envoy.config.core.v3 import ApiVersion
-from envoy_data_plane.envoy.config.ratelimit.v3 import RateLimitServiceConfig
 from envoy_data_plane.envoy.config.route.v3 import (
     FilterConfig,
-    RateLimitAction,
-    RateLimitActionGenericKey,
-    RateLimitActionMetaData,
-    RateLimitActionMetaDataSource,
-    RateLimitActionRemoteAddress,
-    RateLimitActionRequestHeaders,
-)
-from envoy_data_plane.envoy.config.route.v3 import (
-    RateLimit as Descriptor,
 )
 from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import (
     CheckSettings,
     ExtAuthz,
     ExtAuthzPerRoute,
 )
-from envoy_data_plane.envoy.extensions.filters.http.ratelimit.v3 import (
-    RateLimit,
-    RateLimitPerRoute,
-)
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: E501 - Envoy's name
     HttpFilter,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, StringMatcher
-from envoy_data_plane.envoy.type.metadata.v3 import (
-    MetadataKey,
-    MetadataKeyPathSegment,
-)
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any
 
 from control.model import Route
-from control.xds import networks, wire
+from control.xds import networks, rate_limits, wire
 from runtime import contracts
 
 AUTHZ = "authz"
-RATELIMIT = "ratelimit"
+RATELIMIT = rate_limits.CLUSTER
 
 _EXT_AUTHZ = "envoy.filters.http.ext_authz"
-_RATE_LIMIT = "envoy.filters.http.ratelimit"
 _BODY_SIZE = "envoy.filters.http.body_size_limit"
 _AI = "envoy.filters.http.ai_protocol_manager"
 _ROUTER = "envoy.filters.http.router"
@@ -57,7 +38,6 @@ _AI_TYPE = "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManag
 _BODY_SIZE_TYPE = "envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit"
 
 AUTHZ_TIMEOUT_S = 0.25
-RATELIMIT_TIMEOUT_S = 0.2
 
 #: What the services see of a request's headers: no more than they decide by.
 _AUTHZ_HEADERS = (
@@ -72,7 +52,9 @@ def http_filters(max_request_bytes: int) -> list[HttpFilter]:
     return [
         HttpFilter(name=networks.FILTER, typed_config=networks.rbac()),
         HttpFilter(name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz())),
-        HttpFilter(name=_RATE_LIMIT, typed_config=wire.pack(_rate_limit())),
+        HttpFilter(
+            name=rate_limits.FILTER, typed_config=wire.pack(rate_limits.rate_limit())
+        ),
         HttpFilter(
             name=_BODY_SIZE,
             typed_config=wire.pack_untyped(
@@ -104,8 +86,10 @@ def per_route(route: Route) -> dict[str, Any]:
         _EXT_AUTHZ: _policy(
             route.id, route.auth.value, route.roles or (), route.service
         ),
-        _RATE_LIMIT: (
-            _disabled() if route.rate_limit == "none" else _descriptor(route.id)
+        rate_limits.FILTER: (
+            _disabled()
+            if route.rate_limit == "none"
+            else rate_limits.per_route(route.id, ai=route.ai)
         ),
     }
     if route.ai:
@@ -118,7 +102,7 @@ def per_route(route: Route) -> dict[str, Any]:
 
 def gateway_answers() -> dict[str, Any]:
     """For what Envoy answers itself: nobody else is asked."""
-    return {_EXT_AUTHZ: _unchecked(), _RATE_LIMIT: _disabled()}
+    return {_EXT_AUTHZ: _unchecked(), rate_limits.FILTER: _disabled()}
 
 
 def _ext_authz() -> ExtAuthz:
@@ -136,24 +120,6 @@ def _ext_authz() -> ExtAuthz:
     )
 
 
-def _rate_limit() -> RateLimit:
-    return RateLimit(
-        domain=contracts.RATE_LIMIT_DOMAIN,
-        timeout=wire.duration(RATELIMIT_TIMEOUT_S),
-        failure_mode_deny=False,
-        disable_x_envoy_ratelimited_header=True,
-        rate_limit_service=RateLimitServiceConfig(
-            transport_api_version=ApiVersion.V3,
-            grpc_service=wire.grpc_service(
-                RATELIMIT,
-                timeout_s=RATELIMIT_TIMEOUT_S,
-                retries=2,
-                back_off_s=(0.005, 0.02),
-            ),
-        ),
-    )
-
-
 @lru_cache(maxsize=20_000)
 def _policy(route_id: str, auth: str, roles: tuple[str, ...], service: str) -> Any:
     return wire.pack(
@@ -166,58 +132,6 @@ def _policy(route_id: str, auth: str, roles: tuple[str, ...], service: str) -> A
                     contracts.CONTEXT_SERVICE: service,
                 }
             )
-        )
-    )
-
-
-@lru_cache(maxsize=20_000)
-def _descriptor(route_id: str) -> Any:
-    return wire.pack(
-        RateLimitPerRoute(
-            rate_limits=[
-                Descriptor(
-                    actions=[
-                        RateLimitAction(
-                            generic_key=RateLimitActionGenericKey(
-                                descriptor_key=contracts.DESCRIPTOR_ROUTE,
-                                descriptor_value=route_id,
-                            )
-                        ),
-                        _from_authz(
-                            contracts.DESCRIPTOR_ROLE,
-                            contracts.METADATA_ROLE,
-                            default=contracts.ROLE_GUEST,
-                        ),
-                        _from_authz(
-                            contracts.DESCRIPTOR_USER, contracts.METADATA_USER_ID
-                        ),
-                        RateLimitAction(remote_address=RateLimitActionRemoteAddress()),
-                        RateLimitAction(
-                            request_headers=RateLimitActionRequestHeaders(
-                                header_name=contracts.HEADER_REQUEST_ID,
-                                descriptor_key=contracts.DESCRIPTOR_REQUEST_ID,
-                                skip_if_absent=True,
-                            )
-                        ),
-                    ]
-                )
-            ]
-        )
-    )
-
-
-def _from_authz(name: str, key: str, default: str = "") -> RateLimitAction:
-    # Without `skip_if_absent` a guest's empty user would drop the whole descriptor,
-    # and the guest would not be limited at all.
-    return RateLimitAction(
-        metadata=RateLimitActionMetaData(
-            descriptor_key=name,
-            source=RateLimitActionMetaDataSource.DYNAMIC,
-            metadata_key=MetadataKey(
-                key=contracts.AUTHZ_NAMESPACE, path=[MetadataKeyPathSegment(key=key)]
-            ),
-            default_value=default,
-            skip_if_absent=True,
         )
     )
 

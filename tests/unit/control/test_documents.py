@@ -20,10 +20,10 @@ def test_limits_are_said_in_seconds_and_unlimited_as_null() -> None:
     assert ratelimit_document(parse(TEXT)) == {
         "roles": {
             "admin": None,
-            "user": {"requests": 60, "per_s": 60},
-            "guest": {"requests": 10, "per_s": 1},
+            "user": [{"requests": 60, "per_s": 60}],
+            "guest": [{"requests": 10, "per_s": 1}],
         },
-        "routes": {"a": {"requests": 30, "per_s": 3600}},
+        "routes": {"a": {"cost": 1, "rules": [{"requests": 30, "per_s": 3600}]}},
     }
 
 
