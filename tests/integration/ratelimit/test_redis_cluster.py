@@ -165,7 +165,8 @@ async def test_one_lost_master_takes_only_its_own_callers(
     metrics = Metrics()
     limiter = a_limiter(store, metrics)
     victim = cluster[1]
-    theirs, others = [], []
+    theirs: list[str] = []
+    others: list[str] = []
     for number in range(30):
         user = f"m-{number}"
         name = node_name(client, f"rl:{{u:{user}}}:role:60")

@@ -1,0 +1,144 @@
+"""Ten simulated minutes against the script in Valkey, by a clock of the test's own."""
+
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import pytest
+from redis.asyncio import Redis
+
+from ratelimit.store import Charge, CounterStore, MemoryCounterStore
+from ratelimit.store_redis import _SCRIPT, RedisCounterStore
+from runtime.clock import FakeClock
+from runtime.metrics import Metrics
+from runtime.redis import Script
+
+CLOCK_KEY = "clock"
+TEN_MINUTES_S = 600.0
+MINUTE_MS = 60_000
+
+
+@dataclass
+class Simulated:
+    """A store whose time is `clock`, the server's too."""
+
+    store: CounterStore
+    clock: FakeClock
+    client: Redis
+
+    async def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        await self.client.set(CLOCK_KEY, int(self.clock.now() * 1000))
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def simulated(
+    request: pytest.FixtureRequest, redis_client: Redis
+) -> AsyncIterator[Simulated]:
+    clock = FakeClock()
+    if request.param == "memory":
+        yield Simulated(MemoryCounterStore(clock), clock, redis_client)
+        return
+    store = RedisCounterStore(redis_client, Metrics())
+    text = _SCRIPT.read_text("utf-8")
+    simulated_text = text.replace(
+        "redis.call('TIME')", f"{{redis.call('GET', '{CLOCK_KEY}') / 1000, 0}}"
+    )
+    assert simulated_text != text
+    store._script = Script(simulated_text)
+    yield Simulated(store, clock, redis_client)
+    await store.aclose()
+
+
+class Windows:
+    """Everything that was admitted, by counter."""
+
+    def __init__(self) -> None:
+        self._hits: dict[str, list[tuple[float, int]]] = defaultdict(list)
+
+    def add(self, one: Charge, now: float) -> None:
+        self._hits[one.key].append((now, one.hits))
+
+    def used(self, one: Charge, now: float) -> int:
+        """Hits of the window that ends now."""
+        since = now - one.window_ms / 1000
+        return sum(hits for at, hits in self._hits[one.key] if at > since)
+
+    def total(self, key: str) -> int:
+        return sum(hits for _, hits in self._hits[key])
+
+
+async def test_no_window_exceeds_its_limit_and_the_allowance_is_usable(
+    simulated: Simulated,
+) -> None:
+    """A caller who always wants more, in bursts and pauses, for ten minutes."""
+    rng = random.Random(11)  # noqa: S311 - a trace, not a secret
+    one = Charge("rl:{u:a}:role:60", 60, MINUTE_MS)
+    seen, denied = Windows(), 0
+    end = simulated.clock.now() + TEN_MINUTES_S
+    while simulated.clock.now() < end:
+        await simulated.advance(rng.choice((0.001, 0.01, 0.2, 0.5, 1.5)))
+        outcome = await simulated.store.charge([one])
+        denied += not outcome.admitted
+        if outcome.admitted:
+            seen.add(one, simulated.clock.now())
+        assert seen.used(one, simulated.clock.now()) <= one.limit
+
+    assert denied > 100
+    assert seen.total(one.key) >= 0.95 * 60 * 10
+
+
+async def test_several_limits_and_costs_hold_at_once(simulated: Simulated) -> None:
+    rng = random.Random(12)  # noqa: S311 - a trace, not a secret
+    minute = Charge("rl:{u:b}:role:60", 60, MINUTE_MS)
+    second = Charge("rl:{u:b}:route:x:1", 4, 1000)
+    hour = Charge("rl:{u:b}:route:x:3600", 400, 3_600_000)
+    seen = Windows()
+    end = simulated.clock.now() + TEN_MINUTES_S
+    while simulated.clock.now() < end:
+        await simulated.advance(rng.expovariate(3))
+        cost = rng.choice((1, 1, 1, 2, 3))
+        charges = [replace(one, hits=cost) for one in (minute, second, hour)]
+        outcome = await simulated.store.charge(charges)
+        now = simulated.clock.now()
+        for charge in charges:
+            if outcome.admitted:
+                seen.add(charge, now)
+            assert seen.used(charge, now) <= charge.limit
+
+    assert seen.total(minute.key) == seen.total(hour.key) >= 0.95 * 400
+
+
+async def test_a_client_that_waits_as_told_always_succeeds(
+    simulated: Simulated,
+) -> None:
+    rng = random.Random(13)  # noqa: S311 - a trace, not a secret
+    limits = (
+        Charge("rl:{u:c}:role:60", 20, MINUTE_MS),
+        Charge("rl:{u:c}:route:x:1", 3, 1000),
+    )
+    waits = 0
+    for _ in range(600):
+        await simulated.advance(rng.expovariate(5))
+        charges = [replace(one, hits=rng.randrange(1, 3)) for one in limits]
+        outcome = await simulated.store.charge(charges)
+        if not outcome.admitted:
+            waits += 1
+            wait_ms = max(count.retry_ms for count in outcome.counts)
+            await simulated.advance(-(-wait_ms // 1000))
+            assert (await simulated.store.charge(charges)).admitted
+    assert waits > 20
+
+
+async def test_insisting_does_not_prolong_the_block(simulated: Simulated) -> None:
+    one = Charge("rl:{u:d}:role:60", 1, MINUTE_MS)
+    await simulated.advance(0.0)
+    await simulated.store.charge([one])
+    promised = (await simulated.store.charge([one])).counts[0].retry_ms
+    for _ in range(49):
+        await simulated.advance(promised / 1000 / 50)
+        assert not (await simulated.store.charge([one])).admitted
+    await simulated.advance(promised / 1000 / 50 + 0.05)
+
+    assert (await simulated.store.charge([one])).admitted
