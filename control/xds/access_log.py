@@ -103,7 +103,7 @@ def _common() -> CommonGrpcAccessLogConfig:
 
 def _sink() -> GrpcService:
     return wire.grpc_service(
-        USAGE_SINK, timeout_s=RETRY_FOR_S, retries=100_000, back_off_s=(0.2, 1.0)
+        USAGE_SINK, timeout_s=RETRY_FOR_S, retries=100_000, back_off_s=(0.2, 5.0)
     )
 
 

@@ -37,7 +37,7 @@ _ROUTER = "envoy.filters.http.router"
 _AI_TYPE = "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager"
 _BODY_SIZE_TYPE = "envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit"
 
-AUTHZ_TIMEOUT_S = 0.25
+AUTHZ_TIMEOUT_S = 0.6
 
 #: What the services see of a request's headers: no more than they decide by.
 _AUTHZ_HEADERS = (
@@ -109,7 +109,7 @@ def _ext_authz() -> ExtAuthz:
     return ExtAuthz(
         transport_api_version=ApiVersion.V3,
         grpc_service=wire.grpc_service(
-            AUTHZ, timeout_s=AUTHZ_TIMEOUT_S, retries=2, back_off_s=(0.005, 0.02)
+            AUTHZ, timeout_s=AUTHZ_TIMEOUT_S, retries=2, back_off_s=(0.005, 0.25)
         ),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),

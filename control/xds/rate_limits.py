@@ -31,7 +31,7 @@ from runtime import contracts
 
 FILTER = "envoy.filters.http.ratelimit"
 CLUSTER = "ratelimit"
-TIMEOUT_S = 0.2
+TIMEOUT_S = 0.25
 
 #: The access log's own expression: what is charged is what is recorded.
 _TOKENS = contracts.ACCESS_LOG_ATTRIBUTES["llm_total"]
@@ -47,7 +47,7 @@ def rate_limit() -> RateLimit:
         rate_limit_service=RateLimitServiceConfig(
             transport_api_version=ApiVersion.V3,
             grpc_service=wire.grpc_service(
-                CLUSTER, timeout_s=TIMEOUT_S, retries=2, back_off_s=(0.005, 0.02)
+                CLUSTER, timeout_s=TIMEOUT_S, retries=2, back_off_s=(0.005, 0.1)
             ),
         ),
     )

@@ -84,7 +84,11 @@ def header(
 def grpc_service(
     cluster: str, *, timeout_s: float, retries: int, back_off_s: tuple[float, float]
 ) -> GrpcService:
-    """`timeout_s` covers all tries; a retry asks another process when there is one."""
+    """`timeout_s` covers all tries; a retry asks another process when there is one.
+
+    The longest back-off is also what one try may take: Envoy makes it the per-try
+    timeout of a gRPC service's retry policy.
+    """
     base, longest = back_off_s
     return GrpcService(
         envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=cluster),
