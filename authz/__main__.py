@@ -14,7 +14,7 @@ from runtime.grpc_server import GrpcServer
 from runtime.health import Health
 from runtime.identity.blacklist_tracked import TrackedBlacklist
 from runtime.identity.verdicts import Verdicts
-from runtime.identity.verifier import StaticKeys, Verifier
+from runtime.identity.verifier import Verifier
 from runtime.metrics import Metrics
 from runtime.ops_server import OpsServer
 
@@ -27,7 +27,8 @@ async def main(stop: asyncio.Event) -> None:
     health.add("redis", lambda: redis.ping(client))
     verdicts = Verdicts(clock, stale_s=settings.authz_stale_s)
     blacklist = TrackedBlacklist(client, verdicts, clock, metrics)
-    verifier = Verifier(StaticKeys(settings.key_set()), settings.checks(), clock)
+    keys = settings.key_source(clock, metrics)
+    verifier = Verifier(keys, settings.checks(), clock)
     authorizer = Authorizer(
         verifier=verifier,
         blacklist=blacklist,
@@ -40,14 +41,14 @@ async def main(stop: asyncio.Event) -> None:
     service = AuthzService(authorizer, metrics, audit)
     server = GrpcServer(settings.authz_listen, service.methods(), metrics)
     ops = OpsServer(settings.ops_listen, health, metrics)
-    tracking = asyncio.create_task(blacklist.run(stop))
+    background = [asyncio.create_task(one.run(stop)) for one in (blacklist, keys)]
     await server.start()
     await ops.start()
     await stop.wait()
     await server.stop(settings.drain_timeout_s)
     await ops.stop()
     audit.flush()
-    await tracking
+    await asyncio.gather(*background)
     await client.aclose()
 
 

@@ -34,7 +34,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         closing.push_async_callback(control.close)
         await http.start()
         closing.push_async_callback(http.stop)
-        repeating = asyncio.create_task(control.rules.run(stop))
+        repeating = [
+            asyncio.create_task(one.run(stop)) for one in (control.rules, control.keys)
+        ]
         try:
             if await control.start(stop):
                 await ads.start()
@@ -43,7 +45,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         finally:
             stop.set()
             control.discovery.stop()
-            await repeating
+            await asyncio.gather(*repeating)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from runtime import redis
 from runtime.clock import Clock, SystemClock
 from runtime.health import Health
 from runtime.identity.blacklist_redis import RedisBlacklist
-from runtime.identity.verifier import StaticKeys, Verifier
+from runtime.identity.verifier import Verifier
+from runtime.identity.jwks import FetchedKeys
 from runtime.lifecycle import wait_or_stop
 from runtime.metrics import Metrics
 from runtime.settings import SettingsError
@@ -39,6 +40,7 @@ class Control:
     deps: Deps
     discovery: DiscoveryService
     rules: RulesPublisher
+    keys: FetchedKeys
     database: Database
     client: Redis
     file: GatewayConfig
@@ -82,9 +84,11 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         metrics=metrics,
     )
     changes = Changes(ports, deployment, settings.upstreams)
+    # Without any key only the admin token opens the usage API.
+    keys = settings.key_source(clock, metrics, needs_keys=False)
     deps = Deps(
         changes=changes,
-        access=_access(settings, client, clock),
+        access=_access(settings, client, clock, keys),
         usage=PostgresUsageQueries(database),
         revocations=RedisRevocations(client),
         issuer=_issuer(settings),
@@ -93,13 +97,16 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         clock=clock,
     )
     discovery = DiscoveryService(snapshots)
-    return Control(deps, discovery, rules, database, client, settings.gateway_config())
+    file = settings.gateway_config()
+    return Control(deps, discovery, rules, keys, database, client, file)
 
 
-def _access(settings: Settings, client: Redis, clock: Clock) -> Access:
+def _access(
+    settings: Settings, client: Redis, clock: Clock, keys: FetchedKeys
+) -> Access:
     return Access(
         settings.admin_token(),
-        Verifier(StaticKeys(settings.verification_keys()), settings.checks(), clock),
+        Verifier(keys, settings.checks(), clock),
         RedisBlacklist(client),
         settings.jwt_leeway_s + settings.authz_allow_expired_s,
     )

@@ -10,7 +10,6 @@ from pydantic import Field
 from control.model import GatewayConfig
 from control.parse import ConfigRefused, parse
 from control.xds.deployment import Deployment, LogTransport
-from runtime.identity.keys import KeySet
 from runtime.identity.settings import IdentitySettings
 from runtime.settings import (
     Address,
@@ -73,11 +72,6 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
                 [f"HUBGATE_ADMIN_TOKEN_FILE: give at least {least} characters"]
             )
         return token
-
-    def verification_keys(self) -> KeySet:
-        """Without any key only the admin token opens the usage API."""
-        given = (self.jwt_secret_file, self.jwks_file, *self.jwt_pem_files)
-        return self.key_set() if any(given) else KeySet(())
 
     def gateway_config(self) -> GatewayConfig:
         """Raises SettingsError: with every problem of the file."""

@@ -15,6 +15,7 @@ _KEY_VARIABLES = (
     "HUBGATE_JWT_PEM_FILES",
     "HUBGATE_JWKS_FILE",
     "HUBGATE_JWKS_URL",
+    "HUBGATE_JWT_ISSUERS_FILE",
 )
 
 
@@ -75,8 +76,9 @@ class Settings:
         if not self.demo and not any(self.environ.get(v) for v in _KEY_VARIABLES):
             raise LocalError(
                 "no key to verify tokens with: set HUBGATE_JWT_SECRET_FILE,"
-                " HUBGATE_JWT_PEM_FILES, HUBGATE_JWKS_FILE or HUBGATE_JWKS_URL, or try"
-                " `hubgate up --demo`, which makes its own"
+                " HUBGATE_JWT_PEM_FILES, HUBGATE_JWKS_FILE, HUBGATE_JWKS_URL or"
+                " HUBGATE_JWT_ISSUERS_FILE, or try `hubgate up --demo`, which makes"
+                " its own"
             )
         if not self.config.is_file():
             raise LocalError(f"{self.config}: no such file; give one with --config")

@@ -19,6 +19,7 @@ MetricName = Literal[
     "hubgate_config_publish_seconds",
     "hubgate_config_revision",
     "hubgate_grpc_failures_total",
+    "hubgate_jwks_fetches_total",
     "hubgate_ratelimit_decisions_total",
     "hubgate_ratelimit_outages_total",
     "hubgate_ratelimit_shadow_total",
@@ -107,9 +108,16 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("hubgate_config_revision", Kind.GAUGE, "The active configuration revision"),
     Metric("hubgate_xds_streams", Kind.GAUGE, "Envoys connected over ADS"),
+    Metric(
+        "hubgate_jwks_fetches_total",
+        Kind.COUNTER,
+        "Fetches of JWK Sets, by result: ok, failed (the last good set is kept)",
+        ("result",),
+    ),
     # ratelimit
     Metric(
-        "hubgate_ratelimit_decisions_total",
+        "hubgate_jwks_fetches_total",
+    "hubgate_ratelimit_decisions_total",
         Kind.COUNTER,
         "Requests counted, by verdict (allow, deny, unlimited) and role",
         ("verdict", "role"),

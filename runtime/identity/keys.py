@@ -4,7 +4,7 @@ The token names an algorithm; the key decides whether it may be used.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,21 @@ MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: as long as the hash of HS256
 
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _EC = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+#: What the keys of a JWK Set can verify.
+PUBLIC_KEY_ALGORITHMS = _RSA | {*_EC.values(), "EdDSA"}
 _HMAC_BY_LENGTH = ((32, "HS256"), (48, "HS384"), (64, "HS512"))
 
 
 class KeyRefused(ValueError):
     """This key can't be trusted to verify tokens; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Whose key it is: tokens that it verifies must say so; None: not checked."""
+
+    issuer: str | None = None
+    audience: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,8 @@ class VerificationKey:
     key: PublicKey | bytes
     algorithms: frozenset[str]
     kid: str | None = None
+    #: None: what the process's own settings ask.
+    party: Party | None = None
 
     def __repr__(self) -> str:
         return f"VerificationKey(kid={self.kid!r}, {sorted(self.algorithms)})"
@@ -108,18 +120,6 @@ def from_jwks(text: str | bytes) -> tuple[list[VerificationKey], list[str]]:
         except KeyRefused as error:
             refused.append(f"keys[{position}]: {error}")
     return keys, refused
-
-
-def merge(parts: Iterable[Iterable[VerificationKey]]) -> KeySet:
-    """One set of all keys.
-
-    Raises:
-        KeyRefused: there is none at all.
-    """
-    keys = tuple(key for part in parts for key in part)
-    if not keys:
-        raise KeyRefused("no verification key at all")
-    return KeySet(keys)
 
 
 def _from_jwk(entry: object, seen: set[str | None]) -> VerificationKey:

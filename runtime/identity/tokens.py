@@ -23,13 +23,20 @@ from jwt.algorithms import get_default_algorithms
 
 from runtime.contracts import ErrorCode
 from runtime.identity import strict_json
-from runtime.identity.keys import KeySet
+from runtime.identity.keys import (
+    PUBLIC_KEY_ALGORITHMS,
+    KeySet,
+    Party,
+    VerificationKey,
+)
 
 MAX_TOKEN_BYTES = 8192
 MAX_NAME_CHARACTERS = 256
 
-#: The reason of a token that no known key may verify; others keys may come.
+#: No key of ours may verify such a token.
 NO_KEY: Final = "no_key_for_token"
+#: No key that is known may verify it; a key that is published later might.
+KEY_UNKNOWN: Final = "key_unknown"
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _ALGORITHMS: Final[dict[str, Any]] = dict(get_default_algorithms())
@@ -90,8 +97,10 @@ def _verify(token: str, keys: KeySet, checks: Checks, now: float) -> Claims | Re
         raise _Invalid("not_three_segments")
     header = _object(segments[0], "header")
     signed = f"{segments[0]}.{segments[1]}".encode("ascii")
-    _check_signature(header, signed, _decode(segments[2], "signature"), keys)
+    key = _check_signature(header, signed, _decode(segments[2], "signature"), keys)
     payload = _object(segments[1], "payload")
+    # The key that verified says who must have issued it, never the token alone.
+    _check_parties(payload, key.party or Party(checks.issuer, checks.audience))
     return _check_claims(payload, checks, now)
 
 
@@ -119,7 +128,7 @@ def _object(segment: str, name: str) -> dict[str, Any]:
 
 def _check_signature(
     header: dict[str, Any], signed: bytes, signature: bytes, keys: KeySet
-) -> None:
+) -> VerificationKey:
     algorithm, kid = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str):
         raise _Invalid("alg_missing")
@@ -129,10 +138,12 @@ def _check_signature(
         raise _Invalid("header_extension")
     candidates = keys.candidates(algorithm, kid)
     if not candidates:
-        raise _Invalid(NO_KEY)
+        raise _Invalid(KEY_UNKNOWN if algorithm in PUBLIC_KEY_ALGORITHMS else NO_KEY)
     verifier = _ALGORITHMS[algorithm]
-    if not any(verifier.verify(signed, one.key, signature) for one in candidates):
-        raise _Invalid("signature")
+    for one in candidates:
+        if verifier.verify(signed, one.key, signature):
+            return one
+    raise _Invalid("signature")
 
 
 def _check_claims(
@@ -148,7 +159,6 @@ def _check_claims(
         iat=_time(payload, "iat"),
         jti=_name(payload, "jti") if "jti" in payload else None,
     )
-    _check_parties(payload, checks)
     not_before = max(_time(payload, "nbf") or -math.inf, claims.iat or -math.inf)
     if now + checks.leeway_s < not_before:
         raise _Invalid("not_yet_valid")
@@ -157,13 +167,13 @@ def _check_claims(
     return claims
 
 
-def _check_parties(payload: dict[str, Any], checks: Checks) -> None:
-    if checks.issuer is not None and payload.get("iss") != checks.issuer:
+def _check_parties(payload: dict[str, Any], party: Party) -> None:
+    if party.issuer is not None and payload.get("iss") != party.issuer:
         raise _Invalid("issuer")
-    if checks.audience is not None:
+    if party.audience is not None:
         audience = payload.get("aud")
         named = audience if isinstance(audience, list) else [audience]
-        if checks.audience not in named:
+        if party.audience not in named:
             raise _Invalid("audience")
 
 

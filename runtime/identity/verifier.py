@@ -6,7 +6,7 @@ from typing import Protocol
 from runtime.clock import Clock
 from runtime.contracts import ErrorCode
 from runtime.identity.keys import KeySet
-from runtime.identity.tokens import NO_KEY, Checks, Claims, Rejected, verify
+from runtime.identity.tokens import KEY_UNKNOWN, Checks, Claims, Rejected, verify
 
 
 class KeySource(Protocol):
@@ -18,7 +18,7 @@ class KeySource(Protocol):
 
     @property
     def is_complete(self) -> bool:
-        """False until every part of the source has been read once."""
+        """False while a part was never read, or is being read just now."""
 
     async def look_again(self) -> bool:
         """A token names a key that is not known: whether there may be news now.
@@ -63,4 +63,4 @@ class Verifier:
 
 
 def _lacks_key(outcome: Claims | Rejected) -> bool:
-    return isinstance(outcome, Rejected) and outcome.reason == NO_KEY
+    return isinstance(outcome, Rejected) and outcome.reason == KEY_UNKNOWN

@@ -4,6 +4,8 @@ import pytest
 
 from control.settings import Settings
 from control.validate import one_line
+from runtime.clock import FakeClock
+from runtime.metrics import Metrics
 from runtime.settings import SettingsError
 
 INTRODUCTION = "error initializing configuration"
@@ -68,7 +70,11 @@ def test_a_short_admin_token_is_refused(
 
 
 def test_without_keys_nobodys_token_verifies(environ: dict[str, str]) -> None:
-    assert Settings.from_environ(environ).verification_keys().keys == ()
+    settings = Settings.from_environ(environ)
+    keys = settings.key_source(FakeClock(), Metrics(), needs_keys=False)
+
+    assert keys.keys.keys == ()
+    assert keys.is_complete
 
 
 def test_a_bad_configuration_file_is_told_line_by_line(

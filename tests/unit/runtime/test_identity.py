@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from runtime.clock import FakeClock
 from runtime.identity.blacklist import is_revoked
+from runtime.identity.jwks import FetchedKeys
 from runtime.identity.keys import (
     KeyRefused,
     KeySet,
@@ -20,6 +22,7 @@ from runtime.identity.keys import (
 )
 from runtime.identity.settings import IdentitySettings
 from runtime.identity.tokens import Checks, Claims, verify
+from runtime.metrics import Metrics
 from runtime.settings import SettingsError
 from tests.builders import NOW, SECRET, a_token, claims
 
@@ -121,6 +124,10 @@ def test_what_is_no_key_set_is_refused(text: str) -> None:
         from_jwks(text)
 
 
+def key_source(settings: IdentitySettings) -> FetchedKeys:
+    return settings.key_source(FakeClock(NOW), Metrics())
+
+
 def test_tokens_of_every_configured_key_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(SECRET)
     (tmp_path / "rsa.pem").write_bytes(pem(RSA))
@@ -133,7 +140,7 @@ def test_tokens_of_every_configured_key_are_accepted(tmp_path: Path) -> None:
             "HUBGATE_JWKS_FILE": f"{tmp_path}/jwks",
         }
     )
-    keys = settings.key_set()
+    keys = key_source(settings).keys
     tokens = [
         a_token(),
         jwt.encode(claims(), RSA, "RS256"),
@@ -158,7 +165,7 @@ def test_every_refused_key_file_is_named(tmp_path: Path) -> None:
     )
 
     with pytest.raises(SettingsError) as caught:
-        settings.key_set()
+        key_source(settings)
 
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
         "HUBGATE_JWT_SECRET_FILE",
@@ -169,7 +176,109 @@ def test_every_refused_key_file_is_named(tmp_path: Path) -> None:
 
 def test_without_any_key_nothing_starts() -> None:
     with pytest.raises(SettingsError, match="HUBGATE_JWT_SECRET_FILE"):
-        IdentitySettings.from_environ({}).key_set()
+        key_source(IdentitySettings.from_environ({}))
+
+
+def issuers(tmp_path: Path, text: str) -> IdentitySettings:
+    (tmp_path / "issuers.yaml").write_text(text)
+    return IdentitySettings.from_environ(
+        {"HUBGATE_JWT_ISSUERS_FILE": f"{tmp_path}/issuers.yaml"}
+    )
+
+
+def test_a_key_verifies_tokens_of_its_own_issuer_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.pem").write_bytes(pem(RSA))
+    (tmp_path / "b.jwks").write_text(json.dumps({"keys": [jwk(ED, kid="k")]}))
+    (tmp_path / "secret").write_bytes(SECRET)
+    settings = issuers(
+        tmp_path,
+        """
+        - {issuer: a, audience: hub, pem_files: [a.pem]}
+        - {issuer: b, jwks_file: b.jwks}
+        - {issuer: c, secret_file: secret}
+        """,
+    )
+    keys = key_source(settings).keys
+    reasons = {}
+    for issuer in ("a", "b", "c", None):
+        body = claims(aud="hub", **({} if issuer is None else {"iss": issuer}))
+        tokens = {
+            "a": jwt.encode(body, RSA, "RS256"),
+            "b": jwt.encode(body, ED, "EdDSA", headers={"kid": "k"}),
+            "c": jwt.encode(body, SECRET, "HS256"),
+        }
+        for key, token in tokens.items():
+            outcome = verify(token, keys, settings.checks(), NOW)
+            good = isinstance(outcome, Claims)
+            reasons[issuer, key] = "ok" if good else getattr(outcome, "reason", "")
+    wrong = jwt.encode(claims(iss="a", aud="other"), RSA, "RS256")
+    outcome = verify(wrong, keys, settings.checks(), NOW)
+
+    assert {pair for pair, reason in reasons.items() if reason == "ok"} == {
+        ("a", "a"),
+        ("b", "b"),
+        ("c", "c"),
+    }
+    assert set(reasons.values()) == {"ok", "issuer"}
+    assert getattr(outcome, "reason", "") == "audience"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "list: Input should be a valid list"),
+        ("[]", "at least 1 item"),
+        ("- {issuer: a}", "give exactly one of jwks_url, jwks_file"),
+        ("- {issuer: a, pem_files: [x], secret_file: y}", "give exactly one of"),
+        ("- {issuer: a, keys: x}", "0.keys: Extra inputs"),
+        ("- {issuer: 5, secret_file: y}", "0.issuer: Input should be a valid string"),
+        ("- {issuer: a, jwks_url: 'http://other/x'}", "give an https:// URL"),
+        ("- {issuer: a, secret_file: missing}", "No such file"),
+        ("- {issuer: a, secret_file: short}", "give at least 32"),
+        ("- {issuer: a, pem_files: [issuers.yaml]}", "not a PEM public key"),
+        ("- {issuer: a, jwks_file: issuers.yaml}", "not a JWK Set"),
+        (
+            "[{issuer: a, secret_file: y}, {issuer: a, secret_file: y}]",
+            "issuer given twice: a",
+        ),
+        ("{", "not readable as YAML"),
+    ],
+)
+def test_a_bad_list_of_issuers_is_told(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "short").write_text("x")
+
+    with pytest.raises(SettingsError, match="HUBGATE_JWT_ISSUERS_FILE") as caught:
+        key_source(issuers(tmp_path, text))
+
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://keys.example/jwks",
+        "http://127.0.0.1.example/jwks",
+        "http://10.0.0.1/jwks",
+        "ftp://keys.example/jwks",
+        "file:///etc/passwd",
+        "https://user:pass@keys.example/jwks",
+        "https:///jwks",
+        "keys.example/jwks",
+    ],
+)
+def test_keys_never_travel_in_the_clear(url: str) -> None:
+    with pytest.raises(SettingsError, match="HUBGATE_JWKS_URL"):
+        IdentitySettings.from_environ({"HUBGATE_JWKS_URL": url})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://keys.example/jwks", "http://127.0.0.1:1/x", "http://[::1]/x"],
+)
+def test_an_encrypted_or_local_source_is_taken(url: str) -> None:
+    settings = IdentitySettings.from_environ({"HUBGATE_JWKS_URL": url})
+
+    assert not key_source(settings).is_complete
 
 
 def test_a_key_never_shows_itself() -> None:

@@ -255,4 +255,4 @@ def test_a_kid_selects_among_keys_and_never_widens() -> None:
         return verify(token, keys, Checks(), NOW)
 
     assert isinstance(verdict("k1"), Claims)
-    assert verdict("k2") == Rejected(ErrorCode.TOKEN_INVALID, "no_key_for_token")
+    assert verdict("k2") == Rejected(ErrorCode.TOKEN_INVALID, "key_unknown")
