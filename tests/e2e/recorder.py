@@ -3,10 +3,11 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.e2e.stack import Stack
@@ -33,49 +34,77 @@ class Recorder:
 
     port: int
     seen: list[Seen] = field(default_factory=list)
+    close: Callable[[], None] = lambda: None
 
     def by_path(self, text: str) -> list[Seen]:
         return [one for one in self.seen if text in one.path]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.name = name
+        self.seen: list[Seen] = []
+        self.connections: list[socket.socket] = []
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.append(request)
+        super().process_request(request, client_address)
+
+    def die(self) -> None:
+        """As if the process had died: the port refuses, connections end."""
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        assert isinstance(self.server, _Server)
+        body = self._body()
+        headers = list(self.headers.items())
+        self.server.seen.append(Seen(self.command, self.path, headers, body))
+        answer = json.dumps({"upstream": self.server.name}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = _answer  # noqa: N815 - http.server's names
+    do_OPTIONS = do_TRACE = _answer  # noqa: N815 - ditto
+
+    def _body(self) -> bytes:
+        if self.headers.get("transfer-encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = b""
+        while size := int(self.rfile.readline() or b"0", 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        return body
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
 @contextmanager
 def recording(name: str = "") -> Iterator[Recorder]:
     """An upstream on a free port; answers 200 with its name."""
-    seen: list[Seen] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _answer(self) -> None:
-            length = int(self.headers.get("content-length") or 0)
-            body = self.rfile.read(length)
-            headers = [(key, value) for key, value in self.headers.items()]
-            seen.append(Seen(self.command, self.path, headers, body))
-            answer = json.dumps({"upstream": name}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(answer)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(answer)
-
-        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = _answer  # noqa: N815 - http.server's names
-        do_OPTIONS = do_TRACE = _answer  # noqa: N815 - ditto
-
-        def log_message(self, *_: object) -> None:
-            """Silent."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield Recorder(server.server_address[1], seen)
-        finally:
-            server.shutdown()
-            thread.join()
+    server = _Server(name)
+    try:
+        yield Recorder(server.server_address[1], server.seen, server.die)
+    finally:
+        server.die()
 
 
 @contextmanager

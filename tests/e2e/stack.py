@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,8 +123,10 @@ def a_user() -> str:
     return f"user-{uuid.uuid4().hex[:12]}"
 
 
-def start_stack(data_dir: Path, *options: str, demo: bool = True) -> Stack:
-    """Start and wait for the ready line."""
+def start_stack(
+    data_dir: Path, *options: str, env: Mapping[str, str] | None = None
+) -> Stack:
+    """Start `hubgate up --demo` and wait for the ready line."""
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "supervisor.log"
     with log.open("w") as errors:
@@ -133,13 +135,14 @@ def start_stack(data_dir: Path, *options: str, demo: bool = True) -> Stack:
                 HUBGATE,
                 "up",
                 "--json",
-                *(["--demo"] if demo else []),
+                "--demo",
                 *("--port", "0", "--data-dir", str(data_dir)),
                 *options,
             ],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            env={**os.environ, **(env or {})},  # noqa: TID251 - of a child process
             start_new_session=True,
         )
     lines: SimpleQueue[str] = SimpleQueue()
@@ -163,8 +166,10 @@ def _relay(process: subprocess.Popen[str], lines: SimpleQueue[str]) -> None:
 
 
 @contextmanager
-def running_stack(data_dir: Path, *options: str) -> Iterator[Stack]:
-    stack = start_stack(data_dir, *options)
+def running_stack(
+    data_dir: Path, *options: str, env: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    stack = start_stack(data_dir, *options, env=env)
     try:
         yield stack
     finally:
