@@ -7,10 +7,12 @@ import sys
 from authz.audit import Audit
 from authz.authorizer import Authorizer
 from authz.service import AuthzService
+from authz.session_service import SessionService
+from authz.sessions import Sessions
 from authz.settings import Settings
 from runtime import lifecycle, logs, redis
 from runtime.clock import SystemClock
-from runtime.grpc_server import GrpcServer
+from runtime.grpc_server import GrpcServer, Method
 from runtime.health import Health
 from runtime.identity.blacklist_tracked import TrackedBlacklist
 from runtime.identity.verdicts import Verdicts
@@ -39,9 +41,13 @@ async def main(stop: asyncio.Event) -> None:
     stamp = {"service": "authz", "node": settings.node_id}
     audit = Audit(stamp, clock, sys.stderr.write, settings.authz_audit)
     service = AuthzService(authorizer, metrics, audit)
-    server = GrpcServer(settings.authz_listen, service.methods(), metrics)
+    sessions = Sessions(blacklist, clock, metrics, settings.jwt_leeway_s)
+    methods: list[Method] = [*service.methods(), *SessionService(sessions).methods()]
+    server = GrpcServer(settings.authz_listen, methods, metrics)
     ops = OpsServer(settings.ops_listen, health, metrics)
-    background = [asyncio.create_task(one.run(stop)) for one in (blacklist, keys)]
+    background = [
+        asyncio.create_task(one.run(stop)) for one in (blacklist, keys, sessions)
+    ]
     await server.start()
     await ops.start()
     await stop.wait()

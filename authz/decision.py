@@ -7,6 +7,7 @@ from runtime.contracts import (
     CONTEXT_AUTH,
     CONTEXT_ROLES,
     CONTEXT_ROUTE,
+    CONTEXT_SESSION,
     ROLE_GUEST,
     AuthPolicy,
     ErrorCode,
@@ -25,6 +26,8 @@ class Policy:
     route: str
     auth: AuthPolicy
     roles: frozenset[str] = frozenset()
+    #: Connections of this route may outlive the request.
+    is_session: bool = False
 
     @classmethod
     def from_context(cls, context: Mapping[str, str]) -> "Policy":
@@ -39,7 +42,12 @@ class Policy:
         except (KeyError, ValueError) as error:
             raise PolicyMissing(str(error)) from error
         roles = context.get(CONTEXT_ROLES, "").split(",")
-        return cls(route, auth, frozenset(role for role in roles if role))
+        return cls(
+            route,
+            auth,
+            frozenset(role for role in roles if role),
+            is_session=CONTEXT_SESSION in context,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,16 @@ from runtime.contracts import (
     HEADER_USER_ID,
     HEADER_USER_ROLE,
     HEADER_WEBSOCKET_PROTOCOL,
+    METADATA_EXPIRES_AT,
+    METADATA_ISSUED_AT,
     METADATA_REASON,
     METADATA_ROLE,
+    METADATA_TOKEN_ID,
     METADATA_USER_ID,
     ErrorCode,
 )
 from runtime.grpc_server import Unary
+from runtime.identity.tokens import Claims
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
 
@@ -69,10 +73,10 @@ class AuthzService:
 
     async def check(self, request: Any) -> Any:  # protobuf messages have no stubs
         """Answer one CheckRequest; never raises."""
-        route = ""
+        route, is_session = "", False
         try:
             access = _read(request)
-            route = access.policy.route
+            route, is_session = access.policy.route, access.policy.is_session
             decision = await self._authorizer.decide(access)
         except PolicyMissing:
             log.exception("request without a route policy denied")
@@ -82,7 +86,10 @@ class AuthzService:
             decision = deny(ErrorCode.AUTH_UNAVAILABLE, "internal_error")
         request_id = request.attributes.request.http.headers.get(HEADER_REQUEST_ID)
         self._record(_attempt(request, decision, route))
-        return _write(decision, request_id)
+        response = _write(decision, request_id)
+        if is_session and decision.claims is not None:
+            _tell_session(response, decision.claims)
+        return response
 
     def _record(self, attempt: Attempt) -> None:
         self._metrics.inc(
@@ -141,6 +148,16 @@ def _write(decision: Decision, request_id: str | None) -> Any:
             if challenge := _CHALLENGES.get(decision.code):
                 denied.headers.append(_header("www-authenticate", challenge))
     return response
+
+
+def _tell_session(response: Any, claims: Claims) -> None:
+    """What ext_proc must know to end the connection with the token."""
+    metadata = response.dynamic_metadata
+    metadata[METADATA_EXPIRES_AT] = claims.exp
+    if claims.iat is not None:
+        metadata[METADATA_ISSUED_AT] = claims.iat
+    if claims.jti is not None:
+        metadata[METADATA_TOKEN_ID] = claims.jti
 
 
 def _identity(allow: Allow) -> list[Any]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from control.model import GatewayConfig
 from control.parse import ConfigRefused, parse
-from control.xds.deployment import Deployment, LogTransport
+from control.xds.deployment import Deployment, LogTransport, OnAuthzDown
 from runtime.identity.settings import IdentitySettings
 from runtime.settings import (
     Address,
@@ -38,6 +38,8 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
     ratelimit_addresses: tuple[AddressField, ...] = Field(min_length=1)
     usage_sink_addresses: tuple[AddressField, ...] = Field(min_length=1)
     control_upstream: AddressField = Address(host="127.0.0.1", port=8000)
+    #: What Envoy does with a WebSocket that no authz process watches any more.
+    websocket_on_authz_down: OnAuthzDown = OnAuthzDown.CLOSE
     access_log_transport: LogTransport = LogTransport.OTLP
     access_log_file: str | None = None
     envoy_binary: Path | None = None
@@ -59,6 +61,7 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
             ratelimit=self.ratelimit_addresses,
             usage_sink=self.usage_sink_addresses,
             control=self.control_upstream,
+            websocket_on_authz_down=self.websocket_on_authz_down,
             log_transport=self.access_log_transport,
             log_file=self.access_log_file,
         )

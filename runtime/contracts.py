@@ -102,6 +102,8 @@ CONTEXT_ROUTE: Final = "route"
 CONTEXT_AUTH: Final = "auth"
 CONTEXT_ROLES: Final = "roles"  # comma separated; absent or empty = any role
 CONTEXT_SERVICE: Final = "service"
+#: "true" where the connection may outlive the request: it must end with the token.
+CONTEXT_SESSION: Final = "session"
 
 
 class AuthPolicy(StrEnum):
@@ -119,6 +121,10 @@ AUTHZ_NAMESPACE: Final = "envoy.filters.http.ext_authz"
 METADATA_USER_ID: Final = "user_id"
 METADATA_ROLE: Final = "role"
 METADATA_REASON: Final = "reason"
+#: Of the token, on routes with CONTEXT_SESSION; times are Unix seconds.
+METADATA_TOKEN_ID: Final = "token_id"
+METADATA_ISSUED_AT: Final = "issued_at"
+METADATA_EXPIRES_AT: Final = "expires_at"
 
 ROLE_ADMIN: Final = "admin"
 ROLE_GUEST: Final = "guest"

@@ -11,6 +11,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 MetricName = Literal[
     "hubgate_authz_decisions_total",
+    "hubgate_authz_sessions",
+    "hubgate_authz_sessions_ended_total",
     "hubgate_authz_store_failures_total",
     "hubgate_blacklist_answers_total",
     "hubgate_blacklist_changes_total",
@@ -71,9 +73,20 @@ METRICS: tuple[Metric, ...] = (
         ("verdict", "reason"),
     ),
     Metric(
+        "hubgate_authz_sessions",
+        Kind.GAUGE,
+        "Open connections that end with their token (WebSockets)",
+    ),
+    Metric(
+        "hubgate_authz_sessions_ended_total",
+        Kind.COUNTER,
+        "Connections ended by the gateway: expired, revoked, stopping",
+        ("reason",),
+    ),
+    Metric(
         "hubgate_authz_store_failures_total",
         Kind.COUNTER,
-        "Blacklist lookups that Redis did not answer, by what was done then",
+        "Lookups that Redis did not answer: deny, allow (as set), keep (a connection)",
         ("action",),
     ),
     Metric(

@@ -13,6 +13,15 @@ class LogTransport(StrEnum):
     ALS = "als"
 
 
+class OnAuthzDown(StrEnum):
+    """What becomes of a WebSocket whose authz process is gone."""
+
+    #: It is closed; the client connects again and is checked again.
+    CLOSE = "close"
+    #: It stays, and outlives its token.
+    KEEP = "keep"
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """What comes from the environment, not from the document."""
@@ -22,5 +31,6 @@ class Deployment:
     ratelimit: tuple[Address, ...]
     usage_sink: tuple[Address, ...]
     control: Address
+    websocket_on_authz_down: OnAuthzDown = OnAuthzDown.CLOSE
     log_transport: LogTransport = LogTransport.OTLP
     log_file: str | None = None

@@ -6,7 +6,13 @@ May this client come in (RBAC), may this request pass (ext_authz), how many more
 
 from functools import lru_cache
 
-from envoy_data_plane.envoy.config.core.v3 import ApiVersion
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
+    HeaderMutation as Mutation,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    ApiVersion,
+    HeaderValueOptionHeaderAppendAction,
+)
 from envoy_data_plane.envoy.config.route.v3 import (
     FilterConfig,
 )
@@ -14,6 +20,10 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import (
     CheckSettings,
     ExtAuthz,
     ExtAuthzPerRoute,
+)
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
+    HeaderMutation,
+    Mutations,
 )
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: E501 - Envoy's name
@@ -24,12 +34,14 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any
 
 from control.model import Route
-from control.xds import networks, rate_limits, wire
+from control.xds import networks, rate_limits, sessions, wire
+from control.xds.deployment import OnAuthzDown
 from runtime import contracts
 
 AUTHZ = "authz"
 RATELIMIT = rate_limits.CLUSTER
 
+_ADDRESS = "envoy.filters.http.header_mutation"
 _EXT_AUTHZ = "envoy.filters.http.ext_authz"
 _BODY_SIZE = "envoy.filters.http.body_size_limit"
 _AI = "envoy.filters.http.ai_protocol_manager"
@@ -42,19 +54,24 @@ AUTHZ_TIMEOUT_S = 0.6
 #: What the services see of a request's headers: no more than they decide by.
 _AUTHZ_HEADERS = (
     contracts.HEADER_AUTHORIZATION,
+    contracts.HEADER_CLIENT_ADDRESS,
     contracts.HEADER_REQUEST_ID,
     contracts.HEADER_WEBSOCKET_PROTOCOL,
 )
 
 
-def http_filters(max_request_bytes: int) -> list[HttpFilter]:
+def http_filters(
+    max_request_bytes: int, on_authz_down: OnAuthzDown
+) -> list[HttpFilter]:
     """Every filter of the listener, first to last."""
     return [
         HttpFilter(name=networks.FILTER, typed_config=networks.rbac()),
+        HttpFilter(name=_ADDRESS, typed_config=wire.pack(_client_address())),
         HttpFilter(name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz())),
         HttpFilter(
             name=rate_limits.FILTER, typed_config=wire.pack(rate_limits.rate_limit())
         ),
+        sessions.http_filter(on_authz_down),
         HttpFilter(
             name=_BODY_SIZE,
             typed_config=wire.pack_untyped(
@@ -84,7 +101,11 @@ def per_route(route: Route) -> dict[str, Any]:
     """What this route asks of the filters."""
     config = {
         _EXT_AUTHZ: _policy(
-            route.id, route.auth.value, route.roles or (), route.service
+            route.id,
+            route.auth.value,
+            route.roles or (),
+            route.service,
+            outlives=route.websocket,
         ),
         rate_limits.FILTER: (
             _disabled()
@@ -97,12 +118,30 @@ def per_route(route: Route) -> dict[str, Any]:
     if route.websocket:
         # It would count the messages of a connection that stays open for days.
         config[_BODY_SIZE] = _disabled()
+        config[sessions.FILTER] = sessions.enabled()
     return config
 
 
 def gateway_answers() -> dict[str, Any]:
     """For what Envoy answers itself: nobody else is asked."""
     return {_EXT_AUTHZ: _unchecked(), rate_limits.FILTER: _disabled()}
+
+
+def _client_address() -> HeaderMutation:
+    """The address that is trusted, for authz's audit and for upstreams."""
+    return HeaderMutation(
+        mutations=Mutations(
+            request_mutations=[
+                Mutation(
+                    append=wire.header(
+                        contracts.HEADER_CLIENT_ADDRESS,
+                        "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+                        HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+                    )
+                )
+            ]
+        )
+    )
 
 
 def _ext_authz() -> ExtAuthz:
@@ -121,7 +160,9 @@ def _ext_authz() -> ExtAuthz:
 
 
 @lru_cache(maxsize=20_000)
-def _policy(route_id: str, auth: str, roles: tuple[str, ...], service: str) -> Any:
+def _policy(
+    route_id: str, auth: str, roles: tuple[str, ...], service: str, *, outlives: bool
+) -> Any:
     return wire.pack(
         ExtAuthzPerRoute(
             check_settings=CheckSettings(
@@ -130,6 +171,7 @@ def _policy(route_id: str, auth: str, roles: tuple[str, ...], service: str) -> A
                     contracts.CONTEXT_AUTH: auth,
                     contracts.CONTEXT_ROLES: ",".join(roles),
                     contracts.CONTEXT_SERVICE: service,
+                    **({contracts.CONTEXT_SESSION: "true"} if outlives else {}),
                 }
             )
         )

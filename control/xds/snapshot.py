@@ -10,7 +10,15 @@ from typing import Self
 
 from control.model import GatewayConfig, Service
 from control.values import SERVICE_CONTROL, Instance, instance, substitute
-from control.xds import access_log, clusters, endpoints, filters, listeners, routes
+from control.xds import (
+    access_log,
+    clusters,
+    endpoints,
+    filters,
+    listeners,
+    routes,
+    sessions,
+)
 from control.xds.deployment import Deployment
 
 _TYPE = "type.googleapis.com/envoy.config."
@@ -109,6 +117,7 @@ def _clusters(
 ) -> dict[str, bytes]:
     sidecars = {
         filters.AUTHZ: deployment.authz,
+        sessions.CLUSTER: deployment.authz,
         filters.RATELIMIT: deployment.ratelimit,
         access_log.USAGE_SINK: deployment.usage_sink,
     }
