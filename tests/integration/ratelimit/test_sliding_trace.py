@@ -40,7 +40,7 @@ async def simulated(
     if request.param == "memory":
         yield Simulated(MemoryCounterStore(clock), clock, redis_client)
         return
-    store = RedisCounterStore(redis_client, Metrics())
+    store = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
     text = _SCRIPT.read_text("utf-8")
     simulated_text = text.replace(
         "redis.call('TIME')", f"{{redis.call('GET', '{CLOCK_KEY}') / 1000, 0}}"
