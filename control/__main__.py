@@ -41,6 +41,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             if await control.start(stop):
                 await ads.start()
                 closing.push_async_callback(ads.stop, settings.drain_timeout_s)
+                repeating.append(asyncio.create_task(control.following.run(stop)))
                 await stop.wait()
         finally:
             stop.set()

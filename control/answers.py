@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from control.changes import NotReady
 from control.errors import ApiCode, ApiError, invalid
 from control.parse import ConfigRefused, Problem
+from control.registry import RegistryUnavailable
 from control.store import RevocationsUnavailable, StoreUnavailable
 from control.usage import BadParameters
 from runtime.contracts import HEADER_REQUEST_ID, ErrorCode
@@ -25,6 +26,10 @@ _AWAY = {
     RevocationsUnavailable: (
         ApiCode.REDIS_UNAVAILABLE,
         "Redis does not answer now; the revocation may not be in force",
+    ),
+    RegistryUnavailable: (
+        ApiCode.REDIS_UNAVAILABLE,
+        "Redis does not answer now; the instance may not be registered",
     ),
     NotReady: (ApiCode.NOT_READY, "No configuration is in force yet, try again"),
 }
@@ -48,6 +53,7 @@ def install(app: FastAPI) -> None:
         BadParameters,
         StoreUnavailable,
         RevocationsUnavailable,
+        RegistryUnavailable,
         NotReady,
         HTTPException,
         Exception,
@@ -79,7 +85,12 @@ def _as_api_error(error: Exception) -> ApiError:
             return error
         case ConfigRefused() | BadParameters():
             return invalid(*error.problems)
-        case StoreUnavailable() | RevocationsUnavailable() | NotReady():
+        case (
+            StoreUnavailable()
+            | RevocationsUnavailable()
+            | RegistryUnavailable()
+            | NotReady()
+        ):
             code, message = _AWAY[type(error)]
             return ApiError(503, code, message)
         case HTTPException():

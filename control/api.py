@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 
 from control import answers
 from control.deps import Deps
-from control.routers import config, limits, networks, tokens, usage
+from control.routers import config, instances, limits, networks, tokens, usage
 from runtime import metrics as metric_list
 
 
@@ -16,6 +16,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(config.router(deps))
     app.include_router(limits.router(deps))
     app.include_router(networks.router(deps))
+    app.include_router(instances.router(deps))
     app.include_router(tokens.router(deps))
     app.include_router(usage.router(deps))
     _operations(app, deps)

@@ -7,7 +7,7 @@ when an Envoy refuses it, rejected, and everything is as it was before.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from control.model import GatewayConfig
@@ -16,7 +16,13 @@ from control.store import ConfigStore, Revision, Status, StoreUnavailable
 from control.validate import Refused
 from control.xds.cache import Published, SnapshotCache
 from control.xds.deployment import Deployment
-from control.xds.snapshot import Snapshot, build
+from control.xds.snapshot import (
+    Addresses,
+    ResourceType,
+    Snapshot,
+    build,
+    with_registered,
+)
 from control.xds.subscription import Refusal
 from runtime.clock import Clock
 from runtime.logs import get_logger
@@ -25,6 +31,9 @@ from runtime.metrics import Metrics
 log = get_logger(__name__)
 
 ACK_DEADLINE_S = 10.0
+#: Instances come and go all the time: an Envoy that is slow to answer, and gets them
+#: when it does, must not hold back the next.
+REGISTERED_DEADLINE_S = 0.5
 #: Author of revisions that come from the configuration file.
 FILE_AUTHOR = "file"
 
@@ -96,6 +105,8 @@ class Changes:
         self._variables = variables
         self._lock = asyncio.Lock()
         self._in_force: _InForce | None = None
+        self._registered: Addresses = {}
+        self._refused_rev = 0
 
     @property
     def revision(self) -> Revision:
@@ -117,7 +128,7 @@ class Changes:
             StoreUnavailable: try again.
             ConfigRefused: neither can be put in force.
         """
-        async with self._lock:
+        async with self._lock, self._ports.store.exclusive():
             active = await self._ports.store.active()
             taken = await self._ports.store.latest_by(FILE_AUTHOR)
             document = file.document()
@@ -136,20 +147,69 @@ class Changes:
             StoreUnavailable: it could not be kept; nothing has changed.
             NotReady: nothing is in force yet.
         """
-        async with self._lock:
+        self._now()
+        async with self._lock, self._ports.store.exclusive():
+            await self._catch_up()
             return await self._apply(
                 edit(self._now().revision.document), author, comment
             )
+
+    async def follow(self) -> None:
+        """Put in force what another control has made active since.
+
+        Raises:
+            StoreUnavailable: try again.
+        """
+        if await self._ports.store.active_rev() > self._known_rev():
+            async with self._lock:
+                await self._catch_up()
+
+    def takes_instances(self, service: str) -> bool:
+        """Whether instances may register: not beside DNS names. Raises NotReady."""
+        return service in self._now().snapshot.of(ResourceType.ENDPOINTS)
+
+    async def take_registered(self, registered: Addresses) -> None:
+        """Serve these instances beside those of the document."""
+        if registered == self._registered:
+            return
+        async with self._lock:
+            self._registered = registered
+            now = self._in_force
+            if now is None:
+                return
+            snapshot = with_registered(
+                now.snapshot, now.config, self._variables, registered
+            )
+            self._in_force = replace(now, snapshot=snapshot)
+            await self._ports.snapshots.publish(snapshot, REGISTERED_DEADLINE_S)
 
     def _now(self) -> _InForce:
         if self._in_force is None:
             raise NotReady
         return self._in_force
 
+    def _known_rev(self) -> int:
+        return max(self._now().revision.rev, self._refused_rev)
+
+    async def _catch_up(self) -> None:
+        active = await self._ports.store.active()
+        if active is None or active.rev <= self._known_rev():
+            return
+        try:
+            await self._resume(active)
+        except ConfigRefused as refused:
+            # A newer control may know fields that this one does not.
+            self._refused_rev = active.rev
+            log.error("another control's revision is refused", reason=str(refused))  # noqa: TRY400 - expected, no traceback
+
     async def _resume(self, active: Revision) -> None:
         config: GatewayConfig = from_document(active.document)
         snapshot = await asyncio.to_thread(self._build, config)
-        await self._hand_out(config, snapshot)
+        outcome = await self._hand_out(config, snapshot)
+        if isinstance(outcome, Refusal) and self._in_force is not None:
+            self._refused_rev = active.rev
+            log.error("an Envoy refuses a revision", reason=outcome.reason)
+            return
         self._is_now(_InForce(active, config, snapshot))
 
     async def _apply(
@@ -204,7 +264,7 @@ class Changes:
 
     def _build(self, config: GatewayConfig) -> Snapshot:
         try:
-            return build(config, self._deployment, self._variables)
+            return build(config, self._deployment, self._variables, self._registered)
         except ValueError as error:
             raise ConfigRefused([Problem("services", str(error))]) from None
 

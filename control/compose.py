@@ -9,8 +9,10 @@ from control.access import Access
 from control.changes import Changes, Ports
 from control.database import Database
 from control.deps import Deps
+from control.following import Following, Registry
 from control.model import GatewayConfig
 from control.parse import ConfigRefused
+from control.registry_redis import RedisRegistryStore
 from control.rules import RulesPublisher
 from control.service import DiscoveryService
 from control.settings import Settings
@@ -24,8 +26,8 @@ from runtime import redis
 from runtime.clock import Clock, SystemClock
 from runtime.health import Health
 from runtime.identity.blacklist_redis import RedisBlacklist
-from runtime.identity.verifier import Verifier
 from runtime.identity.jwks import FetchedKeys
+from runtime.identity.verifier import Verifier
 from runtime.lifecycle import wait_or_stop
 from runtime.metrics import Metrics
 from runtime.settings import SettingsError
@@ -39,6 +41,7 @@ class Control:
 
     deps: Deps
     discovery: DiscoveryService
+    following: Following
     rules: RulesPublisher
     keys: FetchedKeys
     database: Database
@@ -53,6 +56,7 @@ class Control:
         """
         if not await self.database.connect(stop):
             return False
+        await self.following.first(stop)
         while not stop.is_set():
             try:
                 await self.deps.changes.start(self.file)
@@ -84,6 +88,8 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         metrics=metrics,
     )
     changes = Changes(ports, deployment, settings.upstreams)
+    registry = Registry(RedisRegistryStore(client), changes, clock, metrics)
+    following = Following(changes, registry, clock)
     # Without any key only the admin token opens the usage API.
     keys = settings.key_source(clock, metrics, needs_keys=False)
     deps = Deps(
@@ -91,14 +97,24 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         access=_access(settings, client, clock, keys),
         usage=PostgresUsageQueries(database),
         revocations=RedisRevocations(client),
+        registry=registry,
+        longest_token_s=settings.longest_token_s,
         issuer=_issuer(settings),
         health=_health(database, client, changes),
         metrics=metrics,
         clock=clock,
     )
     discovery = DiscoveryService(snapshots)
-    file = settings.gateway_config()
-    return Control(deps, discovery, rules, keys, database, client, file)
+    return Control(
+        deps,
+        discovery,
+        following,
+        rules,
+        keys,
+        database,
+        client,
+        settings.gateway_config(),
+    )
 
 
 def _access(

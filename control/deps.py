@@ -9,6 +9,7 @@ from fastapi import Request
 from control.access import Access
 from control.changes import Changes
 from control.errors import ApiError, invalid
+from control.following import Registry
 from control.parse import Problem
 from control.store import Revocations, UsageQueries
 from control.tokens import TokenIssuer
@@ -28,6 +29,9 @@ class Deps:
     access: Access
     usage: UsageQueries
     revocations: Revocations
+    registry: Registry
+    #: No token lives longer: then the revocation of a user may end.
+    longest_token_s: int
     issuer: TokenIssuer | None
     health: Health
     metrics: Metrics

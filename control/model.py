@@ -20,19 +20,19 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from control.cors import Cors
 from control.edge import Edge
 from control.limits import Limits, RouteLimit, check_route, unpayable
+from control.services import Service
 from control.values import (
     SERVICE_CONTROL,
     Duration,
-    InstanceText,
     Method,
     Name,
     Part,
     Path,
     Role,
     ServiceName,
-    seconds,
 )
 from runtime.contracts import AuthPolicy
 
@@ -45,20 +45,6 @@ MAX_REGEX_CHARACTERS = 1000
 MAX_STARS = 4
 #: Type of the error that carries (index of a route, message) pairs.
 DOCUMENT_ERROR = "document"
-
-
-class Service(Part):
-    """Where requests may go: addresses, or one or more DNS names."""
-
-    instances: tuple[InstanceText, ...] = Field(min_length=1, max_length=1000)
-    connect_timeout: Duration = "1s"
-
-    @field_validator("connect_timeout")
-    @classmethod
-    def _connects_in_time(cls, value: str) -> str:
-        if not 0 < seconds(value) <= 60:  # noqa: PLR2004 - a minute
-            raise ValueError("give more than 0 and at most 60s")
-        return value
 
 
 class Route(Part):
@@ -81,6 +67,10 @@ class Route(Part):
     ai: bool = False
     websocket: bool = False
     timeout: Duration = "15s"
+    #: Silence that ends a stream.
+    idle_timeout: Duration = "5m"
+    retry: Literal["idempotent", "connect", "none"] = "idempotent"
+    cors: Cors | None = None
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:

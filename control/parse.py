@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from control.cors import Cors
 from control.edge import Edge
 from control.limits import TAG, Limits, RateLimit
 from control.model import (
@@ -16,8 +17,8 @@ from control.model import (
     GatewayConfig,
     Price,
     Route,
-    Service,
 )
+from control.services import Breaker, Ejection, HealthCheck, Service
 
 #: An alias may repeat a part, not multiply into a bomb.
 MAX_NODES = 200_000
@@ -120,7 +121,10 @@ def _problems(error: ErrorDetails) -> Iterator[Problem]:
 
 
 def _unknown_field(name: str) -> str:
-    models = (Edge, GatewayConfig, Limits, Price, RateLimit, Route, Service)
+    models = (
+        *(Breaker, Cors, Edge, Ejection, GatewayConfig, HealthCheck, Limits),
+        *(Price, RateLimit, Route, Service),
+    )
     known = sorted({name for model in models for name in model.model_fields})
     near = difflib.get_close_matches(name, known, n=1)
     return f"no such field; did you mean {near[0]}?" if near else "no such field"

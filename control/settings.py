@@ -9,6 +9,7 @@ from pydantic import Field
 
 from control.model import GatewayConfig
 from control.parse import ConfigRefused, parse
+from control.tokens import MAX_TTL_S
 from control.xds.deployment import Deployment, LogTransport, OnAuthzDown
 from runtime.identity.settings import IdentitySettings
 from runtime.settings import (
@@ -38,6 +39,8 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
     ratelimit_addresses: tuple[AddressField, ...] = Field(min_length=1)
     usage_sink_addresses: tuple[AddressField, ...] = Field(min_length=1)
     control_upstream: AddressField = Address(host="127.0.0.1", port=8000)
+    #: A user's revocation is kept for so long: no issuer's tokens may live longer.
+    longest_token_s: int = Field(default=MAX_TTL_S, ge=60, le=10 * MAX_TTL_S)
     #: What Envoy does with a WebSocket that no authz process watches any more.
     websocket_on_authz_down: OnAuthzDown = OnAuthzDown.CLOSE
     access_log_transport: LogTransport = LogTransport.OTLP

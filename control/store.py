@@ -1,6 +1,8 @@
 """What control keeps and asks: revisions, revocations and the ledger; with twins."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -46,6 +48,12 @@ class ConfigStore(Protocol):
     async def active(self) -> Revision | None:
         """The newest revision that Envoy did not refuse."""
 
+    async def active_rev(self) -> int:
+        """Its number, 0 when there is none; cheap, for who asks often."""
+
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        """Inside, no other control changes the document."""
+
     async def latest_by(self, author: str) -> Revision | None:
         """The newest revision of `author`, whatever became of it."""
 
@@ -71,8 +79,8 @@ class Revocations(Protocol):
     async def revoke_token(self, jti: str, ttl_s: int) -> None:
         """In force for `ttl_s`."""
 
-    async def revoke_user(self, sub: str, issued_before: float) -> None:
-        """All tokens of `sub` issued before that Unix time."""
+    async def revoke_user(self, sub: str, issued_before: float, ttl_s: int) -> None:
+        """All tokens of `sub` issued before that Unix time, for `ttl_s`."""
 
 
 class MemoryConfigStore:
@@ -81,10 +89,21 @@ class MemoryConfigStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._revisions: list[Revision] = []
+        self._changing = asyncio.Lock()
         self.is_available = True
 
     async def active(self) -> Revision | None:
         return self._newest(lambda one: one.status is Status.ACTIVE)
+
+    async def active_rev(self) -> int:
+        active = await self.active()
+        return 0 if active is None else active.rev
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        self._answer()
+        async with self._changing:
+            yield
 
     async def latest_by(self, author: str) -> Revision | None:
         return self._newest(lambda one: one.author == author)
@@ -143,7 +162,7 @@ class MemoryRevocations:
         self._answer()
         self.keys[blacklist_token_key(jti)] = ttl_s
 
-    async def revoke_user(self, sub: str, issued_before: float) -> None:
+    async def revoke_user(self, sub: str, issued_before: float, ttl_s: int) -> None:
         self._answer()
         self.keys[blacklist_user_key(sub)] = issued_before
 

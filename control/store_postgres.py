@@ -1,8 +1,8 @@
 """Revisions and the ledger in PostgreSQL."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 import asyncpg
@@ -18,6 +18,11 @@ _ACTIVE: Final = f"""
 SELECT * FROM {TABLE_CONFIG_REVISIONS} WHERE status = 'active'
 ORDER BY rev DESC LIMIT 1
 """  # noqa: S608
+_ACTIVE_REV: Final = f"""
+SELECT coalesce(max(rev), 0) FROM {TABLE_CONFIG_REVISIONS} WHERE status = 'active'
+"""  # noqa: S608
+#: Any number, the same in every control.
+_CHANGE_LOCK: Final = 0x6875_6267_6174_65
 _LATEST_BY: Final = f"""
 SELECT * FROM {TABLE_CONFIG_REVISIONS} WHERE author = $1 ORDER BY rev DESC LIMIT 1
 """  # noqa: S608
@@ -51,6 +56,21 @@ class PostgresConfigStore:
 
     async def active(self) -> Revision | None:
         return await self._one(_ACTIVE)
+
+    async def active_rev(self) -> int:
+        with _translated():
+            return int(await self._database.pool.fetchval(_ACTIVE_REV))
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        """An advisory lock: it ends with its connection, whatever happens to us."""
+        async with AsyncExitStack() as held:
+            with _translated():
+                pool = self._database.pool
+                connection = await held.enter_async_context(pool.acquire())
+                await connection.execute("SELECT pg_advisory_lock($1)", _CHANGE_LOCK)
+            held.push_async_callback(_unlock, connection)
+            yield
 
     async def latest_by(self, author: str) -> Revision | None:
         return await self._one(_LATEST_BY, author)
@@ -92,6 +112,12 @@ class PostgresUsageQueries:
         with _translated():
             rows = await self._database.pool.fetch(sql, *arguments)
         return [_usage_row(row) for row in rows]
+
+
+async def _unlock(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    # A connection that broke has let go of it already.
+    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        await connection.execute("SELECT pg_advisory_unlock($1)", _CHANGE_LOCK)
 
 
 def _conditions(query: UsageQuery) -> tuple[list[str], list[object]]:

@@ -20,9 +20,10 @@ class RedisRevocations:
         with _translated():
             await self._client.set(blacklist_token_key(jti), "1", ex=ttl_s)
 
-    async def revoke_user(self, sub: str, issued_before: float) -> None:
+    async def revoke_user(self, sub: str, issued_before: float, ttl_s: int) -> None:
+        key, cutoff = blacklist_user_key(sub), repr(issued_before)
         with _translated():
-            await self._client.set(blacklist_user_key(sub), repr(issued_before))
+            await self._client.set(key, cutoff, ex=ttl_s)
 
 
 @contextmanager

@@ -116,7 +116,8 @@ def _is_hostname(text: str) -> bool:
     return bool(_HOSTNAME.fullmatch(text)) and not re.fullmatch(r"[\d.]+", text)
 
 
-def _check_name(text: str) -> str:
+def check_name(text: str) -> str:
+    """Raises ValueError: no name."""
     if not _NAME.fullmatch(text):
         raise ValueError(
             "give 1 to 64 lower-case letters, digits, '.', '_' or '-', "
@@ -128,7 +129,7 @@ def _check_name(text: str) -> str:
 def _check_service_name(text: str) -> str:
     if text in RESERVED_SERVICES:
         raise ValueError("this name is reserved; choose another")
-    return _check_name(text)
+    return check_name(text)
 
 
 def _check_role(text: str) -> str:
@@ -163,16 +164,23 @@ def _check_instance(text: str) -> str:
     return text
 
 
+def _check_address(text: str) -> str:
+    if not instance(text).is_ip:
+        raise ValueError("give an IP address and a port, such as 10.0.0.7:3002")
+    return text
+
+
 def _to_text(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueError(f'give a number with its unit, such as "{value}s"')  # noqa: TRY004 - pydantic reports ValueError
     return value
 
 
-Name = Annotated[str, AfterValidator(_check_name)]
+Name = Annotated[str, AfterValidator(check_name)]
 ServiceName = Annotated[str, AfterValidator(_check_service_name)]
 Role = Annotated[str, AfterValidator(_check_role)]
 Method = Annotated[str, AfterValidator(_check_method)]
 Path = Annotated[str, AfterValidator(_check_path)]
 Duration = Annotated[str, BeforeValidator(_to_text), AfterValidator(_check_duration)]
+IpAddress = Annotated[str, AfterValidator(_check_address)]
 InstanceText = Annotated[str, AfterValidator(_check_instance)]

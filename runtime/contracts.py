@@ -66,6 +66,8 @@ STRIPPED_REQUEST_HEADERS: Final = (
 # --- Redis ----------------------------------------------------------------------
 
 CONFIG_CHANNEL: Final = "cfg"
+#: A hash of "service/instance": who registered, until when (control/registry.lua).
+REGISTRY_KEY: Final = "registry"
 #: Every key of the blacklist starts so; `authz` hears of all changes below it.
 BLACKLIST_PREFIX: Final = "bl:"
 

@@ -28,6 +28,7 @@ MetricName = Literal[
     "hubgate_ratelimit_store_failures_total",
     "hubgate_ratelimit_stores_down",
     "hubgate_ratelimit_tokens_total",
+    "hubgate_registered_instances",
     "hubgate_rpc_seconds",
     "hubgate_usage_batch_rows",
     "hubgate_usage_buffer_rows",
@@ -120,6 +121,11 @@ METRICS: tuple[Metric, ...] = (
         buckets=_SECONDS,
     ),
     Metric("hubgate_config_revision", Kind.GAUGE, "The active configuration revision"),
+    Metric(
+        "hubgate_registered_instances",
+        Kind.GAUGE,
+        "Instances that registered themselves and were heard of in time",
+    ),
     Metric("hubgate_xds_streams", Kind.GAUGE, "Envoys connected over ADS"),
     Metric(
         "hubgate_jwks_fetches_total",
@@ -129,8 +135,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     # ratelimit
     Metric(
-        "hubgate_jwks_fetches_total",
-    "hubgate_ratelimit_decisions_total",
+        "hubgate_ratelimit_decisions_total",
         Kind.COUNTER,
         "Requests counted, by verdict (allow, deny, unlimited) and role",
         ("verdict", "role"),

@@ -6,8 +6,10 @@ from typing import Any
 from control.access import Access
 from control.changes import Changes, Ports
 from control.deps import Deps
+from control.following import Registry
 from control.model import GatewayConfig
 from control.parse import from_document
+from control.registry import MemoryRegistryStore
 from control.store import MemoryConfigStore, MemoryRevocations, MemoryUsageQueries
 from control.tokens import TokenIssuer
 from control.validate import Refused
@@ -72,6 +74,7 @@ class Parts:
 
     clock: FakeClock = field(default_factory=lambda: FakeClock(NOW))
     metrics: Metrics = field(default_factory=Metrics)
+    instances: MemoryRegistryStore = field(default_factory=MemoryRegistryStore)
     verdict: PatientVerdict = field(default_factory=PatientVerdict)
     rules: KeptRules = field(default_factory=KeptRules)
     blacklist: MemoryBlacklist = field(default_factory=MemoryBlacklist)
@@ -102,6 +105,8 @@ class Parts:
             access=Access(ADMIN_TOKEN, a_verifier(self.clock), self.blacklist),
             usage=self.usage,
             revocations=self.revocations,
+            registry=Registry(self.instances, self.changes, self.clock, self.metrics),
+            longest_token_s=3600,
             issuer=TokenIssuer(SECRET, Checks()) if signs else None,
             health=self.health,
             metrics=self.metrics,

@@ -9,8 +9,9 @@ from control import edits
 from control.changes import Applied, Changes, Edit, Rejected
 from control.deps import Deps, json_object
 from control.errors import ApiCode, ApiError, invalid
-from control.model import Route, Service
+from control.model import Route
 from control.parse import Problem, from_document
+from control.services import Service
 
 AUTHOR = "admin"
 

@@ -54,8 +54,12 @@ def router(deps: Deps) -> APIRouter:
             raise invalid(Problem("document", "give one of token, jti and user"))
         if "user" in body:
             user, now = name(body["user"], "user"), deps.clock.now()
-            await deps.revocations.revoke_user(user, now)
-            return {"user": user, "issuedBefore": now}
+            await deps.revocations.revoke_user(user, now, deps.longest_token_s)
+            return {
+                "user": user,
+                "issuedBefore": now,
+                "expiresIn": deps.longest_token_s,
+            }
         found = _token(body, deps)
         await deps.revocations.revoke_token(found.jti, found.ttl_s)
         return {"jti": found.jti, "expiresIn": found.ttl_s}

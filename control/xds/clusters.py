@@ -27,9 +27,9 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 )
 from envoy_data_plane.envoy.type.v3 import Percent
 
-from control.model import Service
+from control.services import Service
 from control.values import Instance, seconds
-from control.xds import wire
+from control.xds import resilience, wire
 from control.xds.endpoints import assignment, endpoints
 from runtime.settings import Address
 
@@ -54,13 +54,10 @@ def service_cluster(
 
     With a mix all are resolved like names: an address resolves to itself.
     """
-    return bytes(
-        _cluster(
-            name,
-            instances,
-            connect_timeout_s=seconds(service.connect_timeout),
-        )
-    )
+    connect_timeout_s = seconds(service.connect_timeout)
+    cluster = _cluster(name, instances, connect_timeout_s=connect_timeout_s)
+    resilience.apply(service, cluster)
+    return bytes(cluster)
 
 
 def control_cluster(name: str, address: Address) -> bytes:
@@ -154,8 +151,12 @@ def _breakers() -> CircuitBreakers:
 
 
 def _no_panic() -> ClusterCommonLbConfig:
-    # By default Envoy sends to unhealthy hosts once fewer than half are healthy.
-    return ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0))
+    return ClusterCommonLbConfig(
+        # By default Envoy sends to unhealthy hosts once fewer than half are healthy,
+        healthy_panic_threshold=Percent(value=0.0),
+        # and holds back a second change of health for a whole second.
+        update_merge_window=wire.duration(0.1),
+    )
 
 
 def instance_of(address: Address) -> Instance:

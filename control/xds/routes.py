@@ -14,34 +14,27 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValueOptionHeaderAppendAction,
 )
 from envoy_data_plane.envoy.config.route.v3 import (
-    RetryPolicy,
-    RetryPolicyRetryHostPredicate,
+    Route as EnvoyRoute,
+)
+from envoy_data_plane.envoy.config.route.v3 import (
     RouteAction,
     RouteActionMaxStreamDuration,
     RouteActionUpgradeConfig,
     RouteMatch,
 )
-from envoy_data_plane.envoy.config.route.v3 import (
-    Route as EnvoyRoute,
-)
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import (
-    PreviousHostsPredicate,
-)
 from envoy_data_plane.envoy.type.matcher.v3 import (
     RegexMatchAndSubstitute,
     RegexMatcher,
 )
-from envoy_data_plane.google.protobuf import Any
 
 from control.model import GatewayConfig, Route, ordered
 from control.values import seconds
-from control.xds import filters, networks, own_routes, wire
+from control.xds import filters, networks, own_routes, resilience, wire
 from control.xds.response_headers import HIDDEN_HEADERS, security_headers
 
 ROUTES_NAME = "gateway"
 
-#: A stream may be silent for so long, and last for so long.
-STREAM_IDLE_S = 300.0
+#: No stream lasts longer.
 STREAM_MAX_S = 86_400.0
 
 _ADD_IF_ABSENT = HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
@@ -73,7 +66,8 @@ def route_configuration(config: GatewayConfig) -> bytes:
 def _all(routes: Iterable[Route]) -> Iterator[bytes]:
     for _, same in groupby(routes, key=lambda one: one.match):
         group = list(same)
-        yield from map(route_bytes, group)
+        for one in group:
+            yield from route_bytes(one)
         methods = [one.methods for one in group if one.methods is not None]
         if len(methods) == len(group):
             allowed = tuple(sorted({name for names in methods for name in names}))
@@ -81,12 +75,28 @@ def _all(routes: Iterable[Route]) -> Iterator[bytes]:
 
 
 @lru_cache(maxsize=20_000)
-def route_bytes(route: Route) -> bytes:
-    """One route of the document as Envoy's message."""
+def route_bytes(route: Route) -> tuple[bytes, ...]:
+    """One route of the document as Envoy's messages.
+
+    The typed package takes milliseconds for a route: variants are made from its bytes.
+    """
+    base, found = _base(route), []
+    for methods, retries in resilience.variants(route):
+        one = route_components_pb2.Route.FromString(base)
+        if methods is not None:
+            matcher = bytes(own_routes.one_of_methods(methods))
+            one.match.headers.add().ParseFromString(matcher)
+        if retries:
+            one.route.retry_policy.ParseFromString(retries)
+        found.append(bytes(one.SerializeToString(deterministic=True)))
+    return tuple(found)
+
+
+def _base(route: Route) -> bytes:
     return bytes(
         EnvoyRoute(
             name=route.id,
-            match=_match(route, route.methods),
+            match=_match(route),
             route=_action(route),
             metadata=own_routes.metadata(route.service, ai=route.ai),
             typed_per_filter_config=filters.per_route(route),
@@ -98,11 +108,11 @@ def route_bytes(route: Route) -> bytes:
 
 @lru_cache(maxsize=20_000)
 def _method_not_allowed(route: Route, allowed: tuple[str, ...]) -> bytes:
-    match = _match(route, None)
+    match = _match(route)
     return bytes(own_routes.method_not_allowed(route.id, match, route.service, allowed))
 
 
-def _match(route: Route, methods: tuple[str, ...] | None) -> RouteMatch:
+def _match(route: Route) -> RouteMatch:
     match = RouteMatch()
     if route.path is not None:
         match.path = route.path
@@ -112,8 +122,6 @@ def _match(route: Route, methods: tuple[str, ...] | None) -> RouteMatch:
         match.prefix = route.prefix
     else:
         match.path_separated_prefix = route.prefix
-    if methods is not None:
-        match.headers = [own_routes.one_of_methods(methods)]
     return match
 
 
@@ -122,13 +130,12 @@ def _action(route: Route) -> RouteAction:
     action = RouteAction(
         cluster=route.service,
         timeout=wire.duration(timeout_s),
-        retry_policy=_retries(),
         upgrade_configs=[
             RouteActionUpgradeConfig(upgrade_type="websocket", enabled=route.websocket)
         ],
     )
     if timeout_s == 0 or route.websocket:
-        action.idle_timeout = wire.duration(STREAM_IDLE_S)
+        action.idle_timeout = wire.duration(seconds(route.idle_timeout))
         action.max_stream_duration = RouteActionMaxStreamDuration(
             max_stream_duration=wire.duration(STREAM_MAX_S)
         )
@@ -148,22 +155,3 @@ def _rewrite(route: Route, action: RouteAction) -> None:
         pattern=RegexMatcher(regex=f"^{re.escape(route.prefix)}(/|$)"),
         substitution=rewrite.replace("\\", "\\\\"),
     )
-
-
-def _retries() -> RetryPolicy:
-    # Only what the upstream can't have acted on.
-    return RetryPolicy(
-        retry_on="connect-failure,refused-stream",
-        num_retries=2,
-        retry_host_predicate=[
-            RetryPolicyRetryHostPredicate(
-                name=wire.PREVIOUS_HOSTS, typed_config=_previous_hosts()
-            )
-        ],
-        host_selection_retry_max_attempts=3,
-    )
-
-
-@lru_cache(maxsize=1)
-def _previous_hosts() -> Any:
-    return wire.pack(PreviousHostsPredicate())

@@ -8,7 +8,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Self
 
-from control.model import GatewayConfig, Service
+from control.model import GatewayConfig
+from control.services import Service
 from control.values import SERVICE_CONTROL, Instance, instance, substitute
 from control.xds import (
     access_log,
@@ -78,10 +79,16 @@ def _hash(resources: Resources) -> str:
     return content.hexdigest()[:16]
 
 
+Addresses = Mapping[str, tuple[Instance, ...]]
+
+
 def build(
-    config: GatewayConfig, deployment: Deployment, variables: Mapping[str, str]
+    config: GatewayConfig,
+    deployment: Deployment,
+    variables: Mapping[str, str],
+    registered: Addresses = MappingProxyType({}),
 ) -> Snapshot:
-    """The snapshot of a document.
+    """The snapshot of a document, and of the instances that registered themselves.
 
     Raises:
         UnknownVariable: a placeholder without value or default.
@@ -93,7 +100,7 @@ def build(
     return Snapshot(
         {
             ResourceType.CLUSTER: _clusters(config, deployment, services),
-            ResourceType.ENDPOINTS: _endpoints(deployment, services),
+            ResourceType.ENDPOINTS: _endpoints(deployment, services, registered),
             ResourceType.LISTENER: {
                 listeners.LISTENER_NAME: listeners.listener(config, deployment)
             },
@@ -102,6 +109,25 @@ def build(
             },
         }
     )
+
+
+def with_registered(
+    snapshot: Snapshot,
+    config: GatewayConfig,
+    variables: Mapping[str, str],
+    registered: Addresses,
+) -> Snapshot:
+    """The same with other instances: nothing else of it is built again."""
+    content = dict(snapshot.of(ResourceType.ENDPOINTS))
+    for name, service in config.services.items():
+        if name in content:
+            found = (*resolve(service, variables), *registered.get(name, ()))
+            content[name] = endpoints.assignment_bytes(name, _once(found))
+    return snapshot.replaced(ResourceType.ENDPOINTS, content)
+
+
+def _once(instances: tuple[Instance, ...]) -> tuple[Instance, ...]:
+    return tuple(dict.fromkeys(instances))
 
 
 def resolve(service: Service, variables: Mapping[str, str]) -> tuple[Instance, ...]:
@@ -113,7 +139,7 @@ def resolve(service: Service, variables: Mapping[str, str]) -> tuple[Instance, .
 def _clusters(
     config: GatewayConfig,
     deployment: Deployment,
-    services: Mapping[str, tuple[Instance, ...]],
+    services: Addresses,
 ) -> dict[str, bytes]:
     sidecars = {
         filters.AUTHZ: deployment.authz,
@@ -135,14 +161,16 @@ def _clusters(
 
 
 def _endpoints(
-    deployment: Deployment, services: Mapping[str, tuple[Instance, ...]]
+    deployment: Deployment, services: Addresses, registered: Addresses
 ) -> dict[str, bytes]:
     everything = {
         **services,
         SERVICE_CONTROL: (clusters.instance_of(deployment.control),),
     }
     return {
-        name: endpoints.assignment_bytes(name, instances)
+        name: endpoints.assignment_bytes(
+            name, _once((*instances, *registered.get(name, ())))
+        )
         for name, instances in everything.items()
         if clusters.is_eds(instances)
     }

@@ -163,11 +163,14 @@ def test_names_of_our_own_clusters_are_reserved(name: str) -> None:
 @pytest.mark.parametrize(
     "service",
     [
-        {"instances": []},
         {"instances": ["nowhere"]},
         {"instances": ["${HOME}:80"]},
         {"instances": ["a:1"], "connect_timeout": "0s"},
         {"instances": ["a:1"], "connect_timeout": "2m"},
+        {"instances": ["a:1"], "health_check": {"path": "/h", "interval": "0s"}},
+        {"instances": ["a:1"], "health_check": {"path": "h"}},
+        {"instances": ["a:1"], "ejection": {"ejected_for": "1h"}},
+        {"instances": ["a:1"], "breaker": {"requests": 0}},
     ],
 )
 def test_a_service_that_nobody_can_reach_is_refused(service: dict[str, Any]) -> None:

@@ -115,7 +115,7 @@ def test_health_comes_first_and_the_404_last() -> None:
 
     assert names == [
         *("method_refused", "health", "ready", "ready", "metrics", "metrics"),
-        "a",
+        *("a", "a"),  # what may be repeated, and what may not
         "not_found",
     ]
 
@@ -161,7 +161,39 @@ def test_a_match_with_a_route_for_any_method_has_no_405() -> None:
         {"id": "a", "path": "/a", "methods": ["GET"]}, {"id": "b", "path": "/a"}
     )
 
-    assert [one.name for one in routes] == ["a", "b"]
+    assert [one.name for one in routes] == ["a", "b", "b"]
+
+
+def test_only_what_does_no_harm_twice_is_tried_again() -> None:
+    again, once = theirs({"id": "a", "path": "/a"})
+    listed = theirs({"id": "a", "path": "/a", "methods": ["GET", "POST"]})
+    methods = [one.match.headers[0].string_match.safe_regex.regex for one in listed[:2]]
+
+    assert "POST" not in again.match.headers[0].string_match.safe_regex.regex
+    assert "gateway-error" in again.route.retry_policy.retry_on
+    assert not once.match.headers
+    assert once.route.retry_policy.retry_on == "connect-failure,refused-stream"
+    assert methods == ["GET", "POST"]
+    assert listed[1].route.retry_policy == once.route.retry_policy
+
+
+@pytest.mark.parametrize(
+    ("route", "policies"),
+    [
+        ({"retry": "none"}, [""]),
+        ({"retry": "connect"}, ["connect-failure,refused-stream"]),
+        ({"websocket": True}, ["connect-failure,refused-stream"]),
+        ({"methods": ["POST"]}, ["connect-failure,refused-stream"]),
+    ],
+)
+def test_a_route_may_ask_for_fewer_retries(
+    route: dict[str, Any], policies: list[str]
+) -> None:
+    found = theirs({"id": "a", "path": "/a", **route})
+
+    assert [
+        one.route.retry_policy.retry_on for one in found if one.HasField("route")
+    ] == policies
 
 
 def test_a_routes_policy_travels_with_it() -> None:
