@@ -136,6 +136,7 @@ class Gatekeeper:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.identity = {"user_id": "u-1", "role": "user"}
 
     def methods(self) -> list[Unary]:
         return [
@@ -150,7 +151,7 @@ class Gatekeeper:
     async def check(self, request: Any) -> Any:
         self.asked.append(request)
         response = external_auth_pb2.CheckResponse()
-        response.dynamic_metadata.update({"user_id": "u-1", "role": "user"})
+        response.dynamic_metadata.update(self.identity)
         header = response.ok_response.headers.add()
         header.header.key, header.header.value = "x-user-id", "u-1"
         return response
