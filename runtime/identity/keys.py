@@ -25,6 +25,8 @@ _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _EC = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 #: What the keys of a JWK Set can verify.
 PUBLIC_KEY_ALGORITHMS = _RSA | {*_EC.values(), "EdDSA"}
+#: How keys begin that are no shared secrets (GHSA-ffqj-6fqr-9h24).
+_PUBLIC_MARKS = (b"-----BEGIN", b"ssh-", b"ecdsa-sha2-", b"sk-ssh-")
 _HMAC_BY_LENGTH = ((32, "HS256"), (48, "HS384"), (64, "HS512"))
 
 
@@ -74,12 +76,14 @@ def from_secret(secret: bytes) -> VerificationKey:
     """An HMAC key, for the hashes that it is long enough for.
 
     Raises:
-        KeyRefused: shorter than 32 bytes.
+        KeyRefused: shorter than 32 bytes, or a key that others may have.
     """
     if len(secret) < MIN_SECRET_BYTES:
         raise KeyRefused(
             f"HMAC secret has {len(secret)} bytes; give at least {MIN_SECRET_BYTES}"
         )
+    if secret.lstrip().startswith(_PUBLIC_MARKS):
+        raise KeyRefused("a public or PEM key is no secret; use HUBGATE_JWT_PEM_FILES")
     names = {name for length, name in _HMAC_BY_LENGTH if len(secret) >= length}
     return VerificationKey(secret, frozenset(names))
 

@@ -41,6 +41,8 @@ KEY_UNKNOWN: Final = "key_unknown"
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _ALGORITHMS: Final[dict[str, Any]] = dict(get_default_algorithms())
 _SEGMENTS = 3
+#: They change what the other members mean (RFC 7515 §4.1.11, 7797; 7516 for JWE).
+_EXTENSIONS = frozenset({"crit", "b64", "enc", "zip"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def _check_signature(
         raise _Invalid("alg_missing")
     if kid is not None and not isinstance(kid, str):
         raise _Invalid("kid_not_text")
-    if "crit" in header or "b64" in header:
+    if _EXTENSIONS & header.keys():
         raise _Invalid("header_extension")
     candidates = keys.candidates(algorithm, kid)
     if not candidates:

@@ -101,6 +101,8 @@ def test_an_algorithm_that_no_key_is_bound_to_is_denied(name: str) -> None:
         pytest.param({"alg": "HS256", "crit": ["x"]}, "header_extension", id="crit"),
         pytest.param({"alg": "HS256", "crit": []}, "header_extension", id="empty crit"),
         pytest.param({"alg": "HS256", "b64": False}, "header_extension", id="b64"),
+        pytest.param({"alg": "HS256", "enc": "A"}, "header_extension", id="enc"),
+        pytest.param({"alg": "HS256", "zip": "DEF"}, "header_extension", id="zip"),
     ],
 )
 def test_a_header_that_asks_for_more_is_denied(
@@ -119,6 +121,7 @@ def test_keys_inside_a_token_are_never_used() -> None:
             "jwk": {"kty": "oct", "k": b64(other)},
             "jku": "http://127.0.0.1:9/keys",
             "x5u": "http://127.0.0.1:9/cert",
+            "x5c": [b64(other)],
         },
         secret=other,
     )
@@ -133,6 +136,7 @@ def test_keys_inside_a_token_are_never_used() -> None:
         pytest.param(lambda t: t + " ", "signature_encoding", id="space"),
         pytest.param(lambda t: t + "\n", "signature_encoding", id="newline"),
         pytest.param(lambda t: t + ".x", "not_three_segments", id="four segments"),
+        pytest.param(lambda t: t + ".x.y", "not_three_segments", id="JWE"),
         pytest.param(lambda t: t.rpartition(".")[0], "not_three_segments", id="two"),
         pytest.param(lambda _: "", "not_three_segments", id="empty"),
         pytest.param(lambda _: "..", "header_encoding", id="only dots"),
@@ -172,6 +176,21 @@ def test_no_second_spelling_of_a_signature_is_accepted() -> None:
 )
 def test_a_payload_with_more_than_one_reading_is_denied(payload: bytes) -> None:
     assert reason(raw_token(HEADER, payload)) == "payload_json"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param(b'{"alg":"none","alg":"HS256"}', id="a member twice"),
+        pytest.param(b'{"alg":"HS256"} {}', id="trailing data"),
+        pytest.param('{"alg":"HS256"}'.encode("utf-16"), id="UTF-16"),
+        pytest.param(b'{"alg":"HS256","x":"\xff"}', id="not UTF-8"),
+        pytest.param(b'"HS256"', id="a string"),
+        pytest.param(b'{"alg":"HS256","a":' + b"[" * 17 + b"]" * 17 + b"}", id="deep"),
+    ],
+)
+def test_a_header_with_more_than_one_reading_is_denied(header: bytes) -> None:
+    assert reason(raw_token(header, json.dumps(claims()).encode())) == "header_json"
 
 
 @pytest.mark.parametrize("value", [None, [], {}, "1", True, float("inf")], ids=repr)
