@@ -15,6 +15,8 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     OutlierDetection,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
+    HealthCheck,
+    HealthCheckGrpcHealthCheck,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
 )
@@ -66,7 +68,11 @@ def control_cluster(name: str, address: Address) -> bytes:
 
 @lru_cache(maxsize=64)
 def sidecar_cluster(name: str, addresses: tuple[Address, ...]) -> bytes:
-    """HTTP/2 to every process of a sidecar; a dead one is left out within a second."""
+    """HTTP/2 to every process of a sidecar.
+
+    A dead one is left out within a second, a frozen one within three; when none looks
+    healthy all are asked, since a late answer is better than none.
+    """
     cluster = Cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC,
@@ -74,7 +80,7 @@ def sidecar_cluster(name: str, addresses: tuple[Address, ...]) -> bytes:
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
         load_assignment=endpoints(name, map(wire.address_of, addresses)),
         circuit_breakers=_breakers(),
-        common_lb_config=_no_panic(),
+        health_checks=[_sidecar_check()],
         outlier_detection=OutlierDetection(
             split_external_local_origin_errors=True,
             consecutive_local_origin_failure=2,
@@ -98,6 +104,17 @@ def sidecar_cluster(name: str, addresses: tuple[Address, ...]) -> bytes:
         },
     )
     return bytes(cluster)
+
+
+def _sidecar_check() -> HealthCheck:
+    return HealthCheck(
+        timeout=wire.duration(1.0),
+        interval=wire.duration(0.5),
+        no_traffic_interval=wire.duration(1.0),
+        unhealthy_threshold=2,
+        healthy_threshold=1,
+        grpc_health_check=HealthCheckGrpcHealthCheck(),
+    )
 
 
 def is_eds(instances: tuple[Instance, ...]) -> bool:
