@@ -21,7 +21,7 @@ from runtime.identity.verdicts import Answers, Verdicts
 from runtime.lifecycle import wait_or_stop
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
-from runtime.redis import RedisUnavailable, wrap_errors
+from runtime.redis import RedisUnavailable, is_cluster, wrap_errors
 
 log = get_logger(__name__)
 
@@ -43,6 +43,7 @@ class TrackedBlacklist:
         self._verdicts = verdicts
         self._clock = clock
         self._metrics = metrics
+        self._is_cluster = is_cluster(client)
         self._is_failing = False
         self._probe_at = 0.0
         self._waiting: list[tuple[Claims, asyncio.Future[Answers]]] = []
@@ -89,8 +90,9 @@ class TrackedBlacklist:
             self._is_failing = False
         except BlacklistUnavailable as error:
             log.warning("Redis does not answer for the blacklist", reason=str(error))
-            # Tracked: Redis is alive, and one question was unlucky.
-            self._is_failing = not self._verdicts.is_tracked
+            # Tracked: Redis is alive, and one question was unlucky. Of a cluster only
+            # one node may be away.
+            self._is_failing = not (self._verdicts.is_tracked or self._is_cluster)
             self._probe_at = self._clock.monotonic() + PROBE_S
             found = [None] * len(batch)
         for (_, waiter), answers in zip(batch, found, strict=True):
@@ -105,12 +107,19 @@ class TrackedBlacklist:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Track until `stop`; comes back after every loss."""
+        if self._is_cluster:
+            # Each node would have to be tracked for the keys that it holds now.
+            log.warning("a Redis cluster is asked for every decision")
+            await stop.wait()
+            return
         while not stop.is_set():
             try:
                 with wrap_errors():
                     await self._track(stop)
             except RedisUnavailable as error:
                 log.warning("tracking lost, verdicts ended", reason=str(error))
+            except Exception:  # it must come back, whatever the driver does
+                log.exception("tracking failed, verdicts ended")
             finally:
                 self._verdicts.end()
                 self._metrics.set("hubgate_blacklist_tracking", 0)

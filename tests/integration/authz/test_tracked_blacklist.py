@@ -22,6 +22,7 @@ from runtime.identity.tokens import Claims
 from runtime.identity.verdicts import Verdicts
 from runtime.metrics import Metrics
 from tests.conftest import in_background
+from tests.integration.ratelimit.servers import a_cluster
 
 pytestmark = pytest.mark.integration
 
@@ -230,3 +231,22 @@ async def test_a_key_nobody_asked_about_is_not_passed_while_redis_is_away(
                 await bench.blacklist.is_revoked(CLAIMS)
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_cluster_is_asked_for_every_decision(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path) as servers:
+        hosts = ",".join(f"127.0.0.1:{one.port}" for one in servers)
+        client = runtime_redis.connect(f"redis+cluster://{hosts}", timeout_s=2.0)
+        clock, metrics, stop = SystemClock(), Metrics(), asyncio.Event()
+        verdicts = Verdicts(clock, stale_s=30)
+        blacklist = TrackedBlacklist(client, verdicts, clock, metrics)
+        running = asyncio.create_task(blacklist.run(stop))
+        before = await blacklist.is_revoked(CLAIMS)
+        await client.set(blacklist_token_key("t-1"), 1)
+        after = await blacklist.is_revoked(CLAIMS)
+        stop.set()
+        await running
+        await client.aclose()
+
+    assert (before, after) == (False, True)
+    assert metrics.value("hubgate_blacklist_answers_total", source="redis") == 2
