@@ -37,6 +37,7 @@ class Limited:
 
 Verdict = Unlimited | Limited
 _Pair = tuple[Charge, Count]
+_SHADOWS = (Mode.SHADOW, Mode.SHADOW_LOOK)
 
 #: When nobody counts, a client may ask again soon.
 _DENIED_WITHOUT_COUNT = Limited(
@@ -108,7 +109,7 @@ class Limiter:
 
     def _note_shadows(self, pairs: list[_Pair]) -> None:
         for charge, count in pairs:
-            if not charge.mode.denies:
+            if charge.mode in _SHADOWS:
                 self._metrics.inc(
                     "hubgate_ratelimit_shadow_total",
                     rule=charge.rule,

@@ -82,6 +82,10 @@ class Rules:
         default_factory=lambda: _DEFAULT_ROLES
     )
     routes: Mapping[str, RouteRules] = field(default_factory=dict)
+    _windows: frozenset[tuple[Unit, int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_windows", frozenset(_windows(self.roles)))
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Rules":
@@ -121,19 +125,20 @@ class Rules:
                 mode = Mode.SHADOW_LOOK if one.rule.shadow else Mode.LOOK
                 # A budget is spent when not one token is left.
                 charges.append(_charge(one, 1, mode))
-        return charges
+        kept = self._kept(caller, route, Unit.REQUESTS)
+        return [*charges, *(_charge(one, hits * cost, Mode.SETTLE) for one in kept)]
 
     def settlements(self, caller: Caller, route: str, tokens: int) -> list[Charge]:
         """What an answer that took `tokens` costs: it is counted whatever is left."""
-        budgets = {
-            one.key: one
-            for one in self._counted(caller, route)
-            if one.rule.unit is Unit.TOKENS
-        }
+        counted = (
+            *self._counted(caller, route),
+            *self._kept(caller, route, Unit.TOKENS),
+        )
+        budgets = {one.key: one for one in counted if one.rule.unit is Unit.TOKENS}
         return [_charge(one, tokens, Mode.SETTLE) for one in budgets.values()]
 
     def _counted(self, caller: Caller, route: str) -> Iterator[_Counted]:
-        of_role = self.roles.get(caller.role, self.roles[ROLE_GUEST])
+        of_role = self._of_role(caller)
         if of_role is None:
             return
         who = subject(caller)
@@ -144,6 +149,33 @@ class Rules:
                     yield _at(one, who, "role", f"role {known}")
             else:
                 yield _at(rule, *_place(rule, who, route), f"route {route}")
+
+    def _kept(self, caller: Caller, route: str, unit: Unit) -> Iterator[_Counted]:
+        """The counters that the caller would have in another role.
+
+        They are kept as well, so that a caller who changes to a role whose limits are
+        of another length does not begin anew.
+        """
+        of_role = self._of_role(caller)
+        rules = self.routes.get(route, _ROLE_ONLY).rules
+        if of_role is None or _THE_ROLES not in rules:
+            return
+        own = {(one.unit, one.per_s) for one in of_role if not one.shadow}
+        for other, per_s in self._windows - own:
+            if other is unit:
+                yield _at(Rule(1, per_s, unit), subject(caller), "role", "")
+
+    def _of_role(self, caller: Caller) -> tuple[Rule, ...] | None:
+        return self.roles.get(caller.role, self.roles[ROLE_GUEST])
+
+
+def _windows(
+    roles: Mapping[str, tuple[Rule, ...] | None],
+) -> Iterator[tuple[Unit, int]]:
+    for rules in roles.values():
+        for one in rules or ():
+            if not one.shadow:
+                yield one.unit, one.per_s
 
 
 def _place(rule: Rule, who: str, route: str) -> tuple[str, str]:

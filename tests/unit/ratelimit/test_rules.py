@@ -46,6 +46,71 @@ def test_a_route_with_its_own_limit_uses_it_in_place_of_the_roles() -> None:
     assert rules.charges(Caller("admin", "a", ""), "jobs", 1) == []
 
 
+ROLES_OF_LENGTHS = {
+    "guest": [{"requests": 2, "per_s": 60}],
+    "user": [{"requests": 5, "per_s": 3600}, {"tokens": 9, "per_s": 3600}],
+    "trial": [{"requests": 5, "per_s": 60, "shadow": True}],
+}
+
+
+def test_a_role_whose_limit_has_another_length_keeps_the_users_count() -> None:
+    rules = Rules.from_document({"roles": ROLES_OF_LENGTHS, "routes": {}})
+    as_user = rules.charges(USER, "users", 1)
+    as_guest = rules.charges(Caller("guest", "u-1", ""), "users", 1)
+
+    assert [(one.key, one.mode) for one in as_user] == [
+        ("rl:{u:u-1}:role:3600", Mode.ENFORCE),
+        ("rl:{u:u-1}:role:60", Mode.SETTLE),
+    ]
+    assert [(one.key, one.mode) for one in as_guest] == [
+        ("rl:{u:u-1}:role:60", Mode.ENFORCE),
+        ("rl:{u:u-1}:role:3600", Mode.SETTLE),
+    ]
+    assert rules.settlements(Caller("guest", "u-1", ""), "ai", 7) == [
+        Charge("rl:{u:u-1}:role:tokens:3600", 1, 3_600_000, 7, Mode.SETTLE)
+    ]
+
+
+def test_every_kind_of_rule_has_a_counter_of_its_own() -> None:
+    shadow = {"requests": 5, "per_s": 60, "shadow": True}
+    route = [
+        "role",
+        {"requests": 3, "per_s": 60},
+        shadow,
+        {"requests": 7, "per_s": 60, "scope": "route"},
+        {"tokens": 9, "per_s": 60},
+    ]
+    rules = Rules.from_document(
+        {**DOCUMENT, "routes": {"a": {"cost": 2, "rules": route}}}
+    )
+    charges = rules.charges(USER, "a", 1, tokens=True)
+
+    assert [(one.key, one.hits, one.mode) for one in charges] == [
+        ("rl:{u:u-1}:role:60", 2, Mode.ENFORCE),
+        ("rl:{u:u-1}:route:a:60", 2, Mode.ENFORCE),
+        ("rl:{u:u-1}:route:a:shadow:60", 2, Mode.SHADOW),
+        ("rl:{r:a}:all:60", 2, Mode.ENFORCE),
+        ("rl:{u:u-1}:route:a:tokens:60", 1, Mode.LOOK),
+    ]
+    assert charges[2].rule == "route a: 5 requests per 60 s"
+    assert len(rules.charges(USER, "a", 1)) == 4
+    assert [one.hits for one in rules.settlements(USER, "a", 33)] == [33]
+    assert rules.settlements(Caller("admin", "a", ""), "a", 33) == []
+
+
+def test_a_route_without_rules_is_not_limited() -> None:
+    rules = Rules.from_document({**DOCUMENT, "routes": {"a": {"rules": []}}})
+
+    assert rules.charges(USER, "a", 1) == []
+
+
+def test_a_user_named_like_a_route_does_not_share_its_counter() -> None:
+    names = {subject(Caller("user", name, "")) for name in ("r:a", "a", "r%3Aa")}
+
+    assert "r:a" not in names
+    assert len(names) == 3
+
+
 def test_another_role_keeps_the_users_counter() -> None:
     keys = {
         Rules().charges(Caller(role, "u-1", ""), "users", 1)[0].key
@@ -74,8 +139,30 @@ def test_another_role_keeps_the_users_counter() -> None:
             {"roles": {"guest": None}, "routes": {"a": {"requests": 1}}},
             "routes.a must have",
         ),
+        (
+            {"roles": {"guest": None}, "routes": {"a": {"rules": [], "cost": 0}}},
+            "routes.a.cost must be",
+        ),
+        (
+            {"roles": {"guest": None}, "routes": {"a": {"rules": "role"}}},
+            "routes.a.rules must be a list",
+        ),
+        (
+            {"roles": {"guest": None}, "routes": {"a": {"rules": ["none"]}}},
+            "routes.a.rules.0. must have",
+        ),
+        (
+            {
+                "roles": {"guest": {"requests": 1, "per_s": 1, "scope": "x"}},
+                "routes": {},
+            },
+            "roles.guest must have",
+        ),
     ],
-    ids=["empty", "roles", "no guest", "routes", "zero", "boolean", "no window"],
+    ids=[
+        *("empty", "roles", "no guest", "routes", "zero", "boolean", "no window"),
+        *("cost", "no list", "no rule", "scope"),
+    ],
 )
 def test_a_bad_document_is_refused_by_name(
     document: dict[str, object], message: str
