@@ -50,7 +50,7 @@ class Replica:
             request_serializer=pb.RateLimitRequest.SerializeToString,
             response_deserializer=pb.RateLimitResponse.FromString,
         )
-        return await call(request, timeout=5, wait_for_ready=True)
+        return await call(request, timeout=START_S, wait_for_ready=True)
 
 
 @dataclass
@@ -198,7 +198,7 @@ async def _settle(replica: Replica, user: str, tokens: int) -> None:
         request_serializer=pb.RateLimitRequest.SerializeToString,
         response_deserializer=pb.RateLimitResponse.FromString,
     )
-    await call(request, timeout=5)
+    await call(request, timeout=START_S)
 
 
 async def test_a_user_who_is_active_takes_at_most_300_bytes_of_redis(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ratelimit.callers import Caller, fold_address, subject
 from ratelimit.rules import Rule, Rules
-from ratelimit.store import Charge
+from ratelimit.store import Charge, Mode
 
 USER = Caller("user", "u-1", "192.0.2.7")
 DOCUMENT = {
