@@ -1,0 +1,85 @@
+"""Two gateways on one Redis and one PostgreSQL are one gateway to a caller."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.recorder import probe_route, recording
+from tests.e2e.stack import Stack, eventually, running_stack
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def pair(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Stack, Stack]]:
+    """Two stacks, each with its own Envoy and sidecars; the second has no stores."""
+    with running_stack(tmp_path_factory.mktemp("first")) as first:
+        shared = {
+            "HUBGATE_REDIS_URL": first.ready["redis_url"],
+            "HUBGATE_DATABASE_URL": first.ready["database_url"],
+            "HUBGATE_JWT_SECRET_FILE": str(first.data_dir / "jwt.secret"),
+            "HUBGATE_NODE_ID": "second",
+        }
+        second_dir = tmp_path_factory.mktemp("second")
+        with running_stack(second_dir, env=shared) as second:
+            yield first, second
+
+
+def test_a_given_server_is_used_instead_of_an_embedded_one(
+    pair: tuple[Stack, Stack],
+) -> None:
+    first, second = pair
+
+    assert second.pids()["redis"] == second.pids()["postgres"] == []
+    assert second.get("/api/users/me", first.token()).status_code == 200
+
+
+async def _burst(stacks: tuple[Stack, Stack], path: str, token: str) -> list[int]:
+    headers = {"authorization": f"Bearer {token}"}
+    limits = httpx.Limits(max_connections=100)
+    async with httpx.AsyncClient(timeout=30, limits=limits) as client:
+        answers = await asyncio.gather(
+            *(
+                client.get(stacks[number % 2].gateway + path, headers=headers)
+                for number in range(100)
+            )
+        )
+    return [one.status_code for one in answers]
+
+
+def test_exactly_five_of_a_hundred_pass_a_limit_of_five(
+    pair: tuple[Stack, Stack],
+) -> None:
+    """Over two Envoys and four ratelimit processes, all at once."""
+    first, second = pair
+    limit = {"requests": 5, "per": "minute"}
+    with (
+        recording() as upstream,
+        probe_route(first, upstream, rate_limit=limit) as path,
+    ):
+        token = first.token()
+        # The second gateway takes the change from the first one's revision.
+        eventually(lambda: second.get(path).status_code == 401, 5.0)
+        statuses = asyncio.run(_burst(pair, path, token))
+
+        assert Counter(statuses) == {200: 5, 429: 95}
+        assert len(upstream.seen) == 5
+
+
+def test_a_token_revoked_at_one_gateway_is_denied_at_the_other(
+    pair: tuple[Stack, Stack],
+) -> None:
+    first, second = pair
+    token = first.token()
+    assert second.get("/api/users/me", token).status_code == 200
+    assert first.command("revoke", token).returncode == 0
+
+    denied = eventually(
+        lambda: second.get("/api/users/me", token).status_code == 401, 0.5, 0.01
+    )
+    assert denied
