@@ -201,27 +201,6 @@ async def _settle(replica: Replica, user: str, tokens: int) -> None:
     await call(request, timeout=START_S)
 
 
-async def test_a_user_who_is_active_takes_at_most_300_bytes_of_redis(
-    fleet: Fleet,
-) -> None:
-    """UUIDs as names, every sub-window of the minute in use: the worst of a minute."""
-    users = 3000
-    await fleet.redis.flushall()
-    before = (await fleet.redis.info("memory"))["used_memory"]
-    packed = await fleet.redis.eval(
-        "local flat = {29000000 * 60, 1} for i = 1, 60 do flat[#flat + 1] = 1 "
-        "flat[#flat + 1] = 2 end return cmsgpack.pack(flat)",
-        0,
-    )
-    pipeline = fleet.redis.pipeline(transaction=False)
-    for _ in range(users):
-        pipeline.set(f"rl:{{u:{uuid.uuid4()}}}:role:60", packed, px=61_000)
-    await pipeline.execute()
-    after = (await fleet.redis.info("memory"))["used_memory"]
-
-    assert (after - before) / users <= 300
-
-
 async def test_a_killed_redis_fails_no_request_and_is_used_again(fleet: Fleet) -> None:
     await fleet.put(5)
     await fleet.becomes(5)

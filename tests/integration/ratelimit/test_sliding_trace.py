@@ -1,6 +1,8 @@
 """Ten simulated minutes against the script in Valkey, by a clock of the test's own."""
 
+import asyncio
 import random
+import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -8,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 from redis.asyncio import Redis
 
-from ratelimit.store import Charge, CounterStore, MemoryCounterStore
+from ratelimit.store import Charge, CounterStore, MemoryCounterStore, Outcome
 from ratelimit.store_redis import _SCRIPT, RedisCounterStore
 from runtime.clock import FakeClock
 from runtime.metrics import Metrics
@@ -32,14 +34,9 @@ class Simulated:
         await self.client.set(CLOCK_KEY, int(self.clock.now() * 1000))
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def simulated(
-    request: pytest.FixtureRequest, redis_client: Redis
-) -> AsyncIterator[Simulated]:
+@pytest.fixture
+async def in_redis(redis_client: Redis) -> AsyncIterator[Simulated]:
     clock = FakeClock()
-    if request.param == "memory":
-        yield Simulated(MemoryCounterStore(clock), clock, redis_client)
-        return
     store = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
     text = _SCRIPT.read_text("utf-8")
     simulated_text = text.replace(
@@ -49,6 +46,13 @@ async def simulated(
     store._script = Script(simulated_text)
     yield Simulated(store, clock, redis_client)
     await store.aclose()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def simulated(request: pytest.FixtureRequest, in_redis: Simulated) -> Simulated:
+    if request.param == "redis":
+        return in_redis
+    return replace(in_redis, store=MemoryCounterStore(in_redis.clock))
 
 
 class Windows:
@@ -142,3 +146,21 @@ async def test_insisting_does_not_prolong_the_block(simulated: Simulated) -> Non
     await simulated.advance(promised / 1000 / 50 + 0.05)
 
     assert (await simulated.store.charge([one])).admitted
+
+
+async def test_a_user_who_is_active_takes_at_most_300_bytes_of_redis(
+    in_redis: Simulated,
+) -> None:
+    """UUIDs as names, a hit in every second of the minute: the worst at 60 a minute."""
+    keys = [f"rl:{{u:{uuid.uuid4()}}}:role:60" for _ in range(400)]
+    outcomes: list[Outcome] = []
+    for _ in range(60):
+        await in_redis.advance(1.0)
+        charges = [Charge(key, 60, MINUTE_MS) for key in keys]
+        outcomes = await asyncio.gather(*(in_redis.store.charge([c]) for c in charges))
+        assert all(one.admitted for one in outcomes)
+    # Of the whole server's memory a few hundred users are too few to tell.
+    sizes = [await in_redis.client.memory_usage(key, samples=0) for key in keys]
+
+    assert {one.counts[0].used for one in outcomes} == {60}
+    assert sum(map(int, sizes)) / len(keys) <= 300
