@@ -1,7 +1,8 @@
 """The HTTP filters in their order, and what a route asks of each.
 
-May this client come in (RBAC), may this request pass (ext_authz), how many more
-(ratelimit), how large (body size), what did it use (AI answers only), then the router.
+May this client come in (RBAC), is it a preflight (CORS), may this request pass
+(ext_authz), how many more (ratelimit), how large (body size), what did it use (AI
+answers only), which trace (Lua), then the router.
 """
 
 from functools import lru_cache
@@ -16,6 +17,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 from envoy_data_plane.envoy.config.route.v3 import (
     FilterConfig,
 )
+from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors as CorsFilter
 from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import (
     CheckSettings,
     ExtAuthz,
@@ -34,7 +36,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any
 
 from control.model import Route
-from control.xds import networks, rate_limits, sessions, wire
+from control.xds import networks, rate_limits, sessions, tracing, wire
 from control.xds.deployment import OnAuthzDown
 from runtime import contracts
 
@@ -42,6 +44,7 @@ AUTHZ = "authz"
 RATELIMIT = rate_limits.CLUSTER
 
 _ADDRESS = "envoy.filters.http.header_mutation"
+CORS = "envoy.filters.http.cors"
 _EXT_AUTHZ = "envoy.filters.http.ext_authz"
 _BODY_SIZE = "envoy.filters.http.body_size_limit"
 _AI = "envoy.filters.http.ai_protocol_manager"
@@ -66,6 +69,7 @@ def http_filters(
     """Every filter of the listener, first to last."""
     return [
         HttpFilter(name=networks.FILTER, typed_config=networks.rbac()),
+        HttpFilter(name=CORS, typed_config=wire.pack(CorsFilter())),
         HttpFilter(name=_ADDRESS, typed_config=wire.pack(_client_address())),
         HttpFilter(name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz())),
         HttpFilter(
@@ -91,6 +95,7 @@ def http_filters(
                 },
             ),
         ),
+        HttpFilter(name=tracing.FILTER, typed_config=tracing.lua()),
         # Its x-envoy headers stay on requests: the access log finds the path before
         # a rewrite in one of them. Answers lose them by the route configuration.
         HttpFilter(name=_ROUTER, typed_config=wire.pack(Router())),

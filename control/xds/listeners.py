@@ -4,19 +4,12 @@ Follows Envoy's page "configuring Envoy as an edge proxy" and, for the figures, 
 was measured with 1.40.
 """
 
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
-    HeaderMutation as Mutation,
-)
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
-    HeaderMutationRemoveOnMatch,
-)
 from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptions,
     Http2ProtocolOptions,
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
     KeepaliveSettings,
-    TypedExtensionConfig,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
@@ -29,11 +22,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     Rds,
     RequestIdExtension,
 )
-from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (  # noqa: E501 - Envoy's name
-    HeaderMutation,
-)
 from envoy_data_plane.envoy.extensions.request_id.uuid.v3 import UuidRequestIdConfig
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from control.model import GatewayConfig
 from control.values import seconds
@@ -41,9 +30,9 @@ from control.xds import wire
 from control.xds.access_log import access_logs
 from control.xds.deployment import Deployment
 from control.xds.filters import http_filters
+from control.xds.hygiene import removed_headers
 from control.xds.local_replies import local_reply_config
 from control.xds.routes import ROUTES_NAME
-from runtime.contracts import STRIPPED_REQUEST_HEADERS
 
 LISTENER_NAME = "gateway"
 
@@ -105,7 +94,7 @@ def _manager(config: GatewayConfig, deployment: Deployment) -> HttpConnectionMan
             # Without it Envoy marks its trace decision inside the UUID.
             typed_config=wire.pack(UuidRequestIdConfig(pack_trace_reason=False))
         ),
-        early_header_mutation_extensions=[_stripped_headers()],
+        early_header_mutation_extensions=[removed_headers(edge)],
         xff_num_trusted_hops=edge.trusted_hops,
         max_request_headers_kb=edge.max_header_kb,
         request_headers_timeout=wire.duration(seconds(edge.headers_timeout)),
@@ -136,23 +125,4 @@ def _manager(config: GatewayConfig, deployment: Deployment) -> HttpConnectionMan
             config.limits.max_request_bytes, deployment.websocket_on_authz_down
         ),
         access_log=access_logs(deployment),
-    )
-
-
-def _stripped_headers() -> TypedExtensionConfig:
-    return TypedExtensionConfig(
-        name="strip_identity",
-        typed_config=wire.pack(
-            HeaderMutation(
-                mutations=[
-                    *(Mutation(remove=name) for name in STRIPPED_REQUEST_HEADERS),
-                    # They would tell Envoy's router what to do.
-                    Mutation(
-                        remove_on_match=HeaderMutationRemoveOnMatch(
-                            key_matcher=StringMatcher(prefix="x-envoy-")
-                        )
-                    ),
-                ]
-            )
-        ),
     )

@@ -133,6 +133,6 @@ def _policy(retry_on: str) -> bytes:
                     typed_config=wire.pack(PreviousHostsPredicate()),
                 )
             ],
-            host_selection_retry_max_attempts=3,
+            host_selection_retry_max_attempts=wire.HOST_TRIES,
         )
     )

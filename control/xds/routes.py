@@ -29,7 +29,14 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 
 from control.model import GatewayConfig, Route, ordered
 from control.values import seconds
-from control.xds import filters, networks, own_routes, resilience, wire
+from control.xds import (
+    cross_origin,
+    filters,
+    networks,
+    own_routes,
+    resilience,
+    wire,
+)
 from control.xds.response_headers import HIDDEN_HEADERS, security_headers
 
 ROUTES_NAME = "gateway"
@@ -47,7 +54,7 @@ def route_configuration(config: GatewayConfig) -> bytes:
     host = route_components_pb2.VirtualHost(name=ROUTES_NAME, domains=["*"])
     for one in (
         *own_routes.first(edge, taken),
-        *_all(ordered(config.routes)),
+        *_all(ordered(config.routes), edge.methods),
         own_routes.not_found(),
     ):
         host.routes.append(route_components_pb2.Route.FromString(one))
@@ -63,28 +70,29 @@ def route_configuration(config: GatewayConfig) -> bytes:
     return bytes(whole.SerializeToString(deterministic=True))
 
 
-def _all(routes: Iterable[Route]) -> Iterator[bytes]:
+def _all(routes: Iterable[Route], methods: tuple[str, ...]) -> Iterator[bytes]:
     for _, same in groupby(routes, key=lambda one: one.match):
         group = list(same)
+        yield from (_preflight(one, methods) for one in group if one.cors is not None)
         for one in group:
-            yield from route_bytes(one)
-        methods = [one.methods for one in group if one.methods is not None]
-        if len(methods) == len(group):
-            allowed = tuple(sorted({name for names in methods for name in names}))
+            yield from route_bytes(one, methods)
+        named = [one.methods for one in group if one.methods is not None]
+        if len(named) == len(group):
+            allowed = tuple(sorted({name for names in named for name in names}))
             yield _method_not_allowed(group[0], allowed)
 
 
 @lru_cache(maxsize=20_000)
-def route_bytes(route: Route) -> tuple[bytes, ...]:
+def route_bytes(route: Route, methods: tuple[str, ...]) -> tuple[bytes, ...]:
     """One route of the document as Envoy's messages.
 
     The typed package takes milliseconds for a route: variants are made from its bytes.
     """
-    base, found = _base(route), []
-    for methods, retries in resilience.variants(route):
+    base, found = _base(route, methods), []
+    for only, retries in resilience.variants(route):
         one = route_components_pb2.Route.FromString(base)
-        if methods is not None:
-            matcher = bytes(own_routes.one_of_methods(methods))
+        if only is not None:
+            matcher = bytes(own_routes.one_of_methods(only))
             one.match.headers.add().ParseFromString(matcher)
         if retries:
             one.route.retry_policy.ParseFromString(retries)
@@ -92,18 +100,26 @@ def route_bytes(route: Route) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _base(route: Route) -> bytes:
-    return bytes(
-        EnvoyRoute(
-            name=route.id,
-            match=_match(route),
-            route=_action(route),
-            metadata=own_routes.metadata(route.service, ai=route.ai),
-            typed_per_filter_config=filters.per_route(route),
-            # A compressed answer hides its tokens; the provider then sends plain text.
-            request_headers_to_remove=["accept-encoding"] if route.ai else [],
-        )
+def _base(route: Route, methods: tuple[str, ...]) -> bytes:
+    one = EnvoyRoute(
+        name=route.id,
+        match=_match(route),
+        route=_action(route),
+        metadata=own_routes.metadata(route.service, ai=route.ai),
+        typed_per_filter_config=filters.per_route(route),
+        # A compressed answer hides its tokens; the provider then sends plain text.
+        request_headers_to_remove=["accept-encoding"] if route.ai else [],
     )
+    cross_origin.apply(route, one, methods)
+    return bytes(one)
+
+
+@lru_cache(maxsize=20_000)
+def _preflight(route: Route, methods: tuple[str, ...]) -> bytes:
+    one = route_components_pb2.Route.FromString(_base(route, methods))
+    for matcher in cross_origin.preflight(route.methods or methods):
+        one.match.headers.add().ParseFromString(bytes(matcher))
+    return bytes(one.SerializeToString(deterministic=True))
 
 
 @lru_cache(maxsize=20_000)

@@ -31,6 +31,9 @@ from runtime import settings
 _TYPE = "type.googleapis.com/"
 TYPED_STRUCT = f"{_TYPE}xds.type.v3.TypedStruct"
 
+#: How often a retry looks for a host not tried before. Least-request likes the dead
+#: one best (nothing is under way there), so that few looks find it again and again.
+HOST_TRIES = 30
 PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 
 
@@ -104,6 +107,6 @@ def grpc_service(
                     name=PREVIOUS_HOSTS, typed_config=pack(PreviousHostsPredicate())
                 )
             ],
-            host_selection_retry_max_attempts=3,
+            host_selection_retry_max_attempts=HOST_TRIES,
         ),
     )

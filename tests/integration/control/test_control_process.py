@@ -14,7 +14,9 @@ from redis.asyncio import Redis
 from control.__main__ import serve
 from control.rules import RulesPublisher
 from control.settings import Settings
+from control.tokens import MAX_TTL_S
 from runtime import redis
+from runtime.clock import SystemClock
 from runtime.contracts import blacklist_token_key, blacklist_user_key, config_key
 from runtime.settings import SettingsError
 from tests.builders import SECRET
@@ -109,9 +111,9 @@ async def test_the_sidecars_find_their_rules_in_redis(
         await api.put("/control/v1/routes/new", json=limited)
         second = await rules_of(redis_client, "ratelimit")
 
-    assert first["roles"]["user"] == {"requests": 60, "per_s": 60}
+    assert first["roles"]["user"] == [{"requests": 60, "per_s": 60}]
     assert prices["version"] == "2026-01"
-    assert second["routes"]["new"] == {"requests": 5, "per_s": 60}
+    assert [one["requests"] for one in second["routes"]["new"]["rules"]] == [5]
 
 
 async def test_a_revoked_token_is_listed_where_authz_looks(
@@ -133,7 +135,7 @@ async def test_a_revoked_token_is_listed_where_authz_looks(
         < await redis_client.ttl(blacklist_token_key(issued["jti"]))
         <= 91 + 7 * 86_400
     )
-    assert await redis_client.exists(blacklist_user_key("u-2"))
+    assert 0 < await redis_client.ttl(blacklist_user_key("u-2")) <= MAX_TTL_S
 
 
 async def test_without_redis_control_changes_and_says_what_is_missing(
@@ -208,3 +210,59 @@ async def test_control_stops_while_it_waits_for_its_database(
     stop.set()
 
     await asyncio.wait_for(serving, 15)
+
+
+@pytest.mark.usefixtures("redis_client")
+async def test_controls_see_each_others_changes_and_instances_within_a_second(
+    environ: dict[str, str],
+) -> None:
+    second = {
+        **environ,
+        "HUBGATE_CONTROL_LISTEN": f"127.0.0.1:{free_port()}",
+        "HUBGATE_ADS_LISTEN": f"127.0.0.1:{free_port()}",
+    }
+    instance = {"address": "10.0.0.7:3002", "ttl_s": 60}
+    path = "/control/v1/services/core-service/instances"
+    clock = SystemClock()
+    async with running(environ) as one, running(second) as two:
+
+        async def sees_route() -> bool:
+            return (await two.get("/control/v1/routes/new")).is_success
+
+        async def sees_instance() -> list[Any]:
+            found: list[Any] = (await two.get(path)).json()["registered"]
+            return found
+
+        began = clock.monotonic()
+        await one.put("/control/v1/routes/new", json=ROUTE)
+        put_s = clock.monotonic() - began
+        await until(sees_route)
+        route_s = clock.monotonic() - began - put_s
+        began = clock.monotonic()
+        put = await one.put(f"{path}/i-7", json=instance)
+        (registered,) = await until(sees_instance)
+        instance_s = clock.monotonic() - began
+        at_once = await asyncio.gather(
+            *(
+                api.put(
+                    f"/control/v1/routes/r{number}",
+                    json={**ROUTE, "path": f"/r{number}"},
+                )
+                for number, api in enumerate((one, two, one, two))
+            )
+        )
+
+        async def has_all() -> bool:
+            items = (await two.get("/control/v1/routes")).json()["items"]
+            return {"r0", "r1", "r2", "r3"} <= {route["id"] for route in items}
+
+        # None of four changes at once undid another.
+        await until(has_all)
+        deleted = await two.delete(f"{path}/i-7")
+
+    assert put.json() == registered
+    assert registered["address"] == "10.0.0.7:3002"
+    assert route_s < 1.0
+    assert instance_s < 1.0
+    assert {answer.status_code for answer in at_once} == {202}
+    assert deleted.status_code == 200

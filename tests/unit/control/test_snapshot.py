@@ -303,12 +303,14 @@ def test_filters_run_from_identity_to_router() -> None:
 
     assert names == [
         "rbac",
+        "cors",
         "header_mutation",
         "ext_authz",
         "ratelimit",
         "ext_proc",
         "body_size_limit",
         "ai_protocol_manager",
+        "lua",
         "router",
     ]
 
