@@ -20,11 +20,31 @@ from runtime.settings import Address, AddressField, EnvironmentModel, SettingsEr
 CLUSTER: Final = "hubgate"
 EXIT_BAD_SETTINGS: Final = 2
 
+#: A connection takes some 20 KB, an active stream 50 KB: a busy gateway is far below.
+DEFAULT_MAX_HEAP_MB: Final = 1024
+DEFAULT_MAX_CONNECTIONS: Final = 20_000
+
 #: What may stand in the bootstrap's YAML as it is.
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
 
 
-class EnvoySettings(EnvironmentModel):
+class EnvoyRoom(EnvironmentModel):
+    """What one Envoy may take of its machine."""
+
+    envoy_max_heap_mb: int = Field(default=DEFAULT_MAX_HEAP_MB, ge=32, le=1_048_576)
+    envoy_max_connections: int = Field(
+        default=DEFAULT_MAX_CONNECTIONS, ge=1, le=10_000_000
+    )
+
+    def placeholders(self) -> dict[str, int]:
+        """As the bootstrap names it."""
+        return {
+            "max_heap_bytes": self.envoy_max_heap_mb * 1024 * 1024,
+            "max_connections": self.envoy_max_connections,
+        }
+
+
+class EnvoySettings(EnvoyRoom):
     """Which Envoy, whose configuration, and where its admin listens."""
 
     node_id: _Name = Field(default_factory=socket.gethostname)
@@ -45,6 +65,7 @@ def bootstrap(template: str, settings: EnvoySettings) -> str:
         admin_port=settings.envoy_admin.port,
         ads_host=settings.ads_host,
         ads_port=settings.ads_port,
+        **settings.placeholders(),
     )
 
 

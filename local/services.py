@@ -8,11 +8,14 @@ from pathlib import Path
 from string import Template
 
 from local import binaries, probes
+from local.envoy import EnvoyRoom
+from local.errors import LocalError
 from local.files import write_private
 from local.ports import Ports
 from local.processes import Spec
 from local.settings import Settings, packaged_bootstrap
 from local.state import DataDir
+from runtime.settings import SettingsError
 
 #: Two of each: while one is replaced, its sibling answers.
 SIDECARS = ("authz", "ratelimit")
@@ -75,6 +78,7 @@ def envoy(plan: Plan) -> Spec:
         "admin_port": ports.envoy_admin,
         "ads_host": _LOOPBACK,
         "ads_port": ports.ads,
+        **_room(plan.settings).placeholders(),
     }
     template = Template(packaged_bootstrap().read_text())
     write_private(bootstrap, template.substitute(values).encode())
@@ -104,6 +108,13 @@ def envoy(plan: Plan) -> Spec:
         before_stop=drain,
         stop_timeout_s=5.0,
     )
+
+
+def _room(settings: Settings) -> EnvoyRoom:
+    try:
+        return EnvoyRoom.from_environ(settings.environ)
+    except SettingsError as error:
+        raise LocalError(str(error)) from None
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:

@@ -244,9 +244,11 @@ def configuration(upstream_port: int) -> GatewayConfig:
 async def a_bench(
     folder: Path,
     configure: Callable[[int], GatewayConfig] = configuration,
+    *,
+    room: dict[str, int] | None = None,
     **changes: Any,
 ) -> AsyncIterator[Bench]:
-    """Start all of it; `changes` are fields of the deployment."""
+    """Start all of it; `changes` are the deployment's fields, `room` is Envoy's."""
     async with AsyncExitStack() as closing:
         metrics, clock = Metrics(), SystemClock()
         upstream, gatekeeper = Upstream(), Gatekeeper()
@@ -283,7 +285,9 @@ async def a_bench(
         discovery = DiscoveryService(snapshots)
         ads = GrpcServer(here, discovery.methods(), metrics)
         await ads.start()
-        admin = await closing.enter_async_context(an_envoy(folder, ads.port))
+        admin = await closing.enter_async_context(
+            an_envoy(folder, ads.port, **(room or {}))
+        )
         client = httpx.AsyncClient(
             base_url=f"http://{deployment.listen}", timeout=DEADLINE_S, trust_env=False
         )
@@ -309,7 +313,9 @@ async def a_bench(
 
 
 @asynccontextmanager
-async def an_envoy(folder: Path, ads_port: int) -> AsyncIterator[str]:
+async def an_envoy(
+    folder: Path, ads_port: int, max_heap_mb: int = 256, max_connections: int = 1000
+) -> AsyncIterator[str]:
     """An Envoy on the repository's own bootstrap; yields its admin address."""
     port, file = free_port(), folder / "envoy.yaml"
     values = {
@@ -319,6 +325,8 @@ async def an_envoy(folder: Path, ads_port: int) -> AsyncIterator[str]:
         "admin_port": port,
         "ads_host": "127.0.0.1",
         "ads_port": ads_port,
+        "max_heap_bytes": max_heap_mb * 1024 * 1024,
+        "max_connections": max_connections,
     }
     file.write_text(Template(BOOTSTRAP.read_text()).substitute(values))
     binary = find_envoy(None)

@@ -11,6 +11,7 @@ from runtime.settings import SettingsError
 
 TEMPLATE = (
     "${node_id} ${node_cluster} ${admin_host}:${admin_port} ${ads_host}:${ads_port}"
+    " ${max_heap_bytes} ${max_connections}"
 )
 
 
@@ -21,10 +22,12 @@ def test_the_bootstrap_is_filled_in_from_the_environment() -> None:
             "HUBGATE_ADS_HOST": "control",
             "HUBGATE_ADS_PORT": "18001",
             "HUBGATE_ENVOY_ADMIN": "127.0.0.1:9902",
+            "HUBGATE_ENVOY_MAX_HEAP_MB": "64",
+            "HUBGATE_ENVOY_MAX_CONNECTIONS": "100",
         }
     )
     filled = bootstrap(TEMPLATE, settings)
-    assert filled == "edge-1 hubgate 127.0.0.1:9902 control:18001"
+    assert filled == "edge-1 hubgate 127.0.0.1:9902 control:18001 67108864 100"
 
 
 def test_an_unknown_placeholder_is_an_error() -> None:
