@@ -143,6 +143,10 @@ class Lane:
                 await self._send([call])
         except (RedisUnavailable, TimeoutError):
             return False
+        except Exception:
+            # A probe that ends would leave the lane down for ever.
+            log.exception("no answer from redis")
+            return False
         return True
 
 
