@@ -10,6 +10,9 @@ from functools import lru_cache
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
     HeaderMutation as Mutation,
 )
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
+    HeaderMutationRemoveOnMatch,
+)
 from envoy_data_plane.envoy.config.core.v3 import (
     ApiVersion,
     HeaderValueOptionHeaderAppendAction,
@@ -144,7 +147,15 @@ def _client_address() -> HeaderMutation:
                         HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
                     )
                 )
-            ]
+            ],
+            # Also those that an upstream, a gateway itself, may send.
+            response_mutations=[
+                Mutation(
+                    remove_on_match=HeaderMutationRemoveOnMatch(
+                        key_matcher=StringMatcher(prefix="x-envoy-")
+                    )
+                )
+            ],
         )
     )
 

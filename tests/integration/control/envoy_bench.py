@@ -127,6 +127,7 @@ async def _start(send: Send, content_type: bytes) -> None:
         (b"content-type", content_type),
         (b"server", b"secret/1.0"),
         (b"x-powered-by", b"secret"),
+        (b"x-envoy-secret", b"secret"),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
