@@ -87,10 +87,14 @@ class HttpServer:
 
 def _listen(address: Address) -> socket.socket:
     if address.path is None:
-        return socket.create_server(
+        tcp = socket.create_server(
             (address.host, address.port),
             family=socket.AF_INET6 if ":" in address.host else socket.AF_INET,
         )
+        # asyncio sets it only where the socket names its protocol, which this one
+        # does not; without it every answer of two packets takes 40 ms.
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return tcp
     # A socket file outlives a killed process and would refuse the bind.
     Path(address.path).unlink(missing_ok=True)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -35,7 +35,8 @@ class _Server(uvicorn.Server):
 def bind(address: Address) -> socket.socket:
     """A bound TCP socket; port 0 picks a free one."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # Named by its protocol, or asyncio leaves Nagle's algorithm on: 40 ms an answer.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((address.host, address.port))

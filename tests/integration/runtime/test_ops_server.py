@@ -1,10 +1,13 @@
 """Liveness, readiness and metrics over HTTP, on a port or a Unix socket."""
 
 import socket
+import statistics
+import time
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -64,3 +67,28 @@ async def test_without_an_address_there_is_no_server() -> None:
 
     await server.start()
     await server.stop()
+
+
+async def test_answers_are_not_held_back_to_fill_packets() -> None:
+    server = HttpServer(_two_packets, Address(host="127.0.0.1", port=0), 1.0)
+    await server.start()
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            url, took = f"http://127.0.0.1:{server.port}/", []
+            for _ in range(20):
+                started = time.perf_counter()
+                await client.get(url)
+                took.append(time.perf_counter() - started)
+    finally:
+        await server.stop()
+
+    # Nagle's algorithm and a delayed acknowledgement make it 40 ms.
+    assert statistics.median(took) < 0.03
+
+
+async def _two_packets(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "http"
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"a", "more_body": True})
+    await send({"type": "http.response.body", "body": b"b"})
