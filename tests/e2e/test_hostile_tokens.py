@@ -1,7 +1,6 @@
 """No token but a genuine one reaches an upstream; authz never fails on any of them."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import jwt
@@ -13,7 +12,6 @@ from tests.builders import b64, raw_token
 from tests.e2e.recorder import (
     Recorder,
     authz_errors,
-    probe_route,
     recording,
     send_raw,
 )
@@ -22,18 +20,6 @@ from tests.e2e.stack import Stack
 pytestmark = pytest.mark.e2e
 
 HEADER = {"alg": "HS256", "typ": "JWT"}
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Recorder]:
-    with recording() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def prefix(stack: Stack, upstream: Recorder) -> Iterator[str]:
-    with probe_route(stack, upstream) as one:
-        yield one
 
 
 @pytest.fixture
