@@ -45,7 +45,11 @@ MAX_IN_FLIGHT = 8192
 MAX_RETRIES = 4096
 IDLE_TIMEOUT_S = 60.0
 
-SIDECAR_CONNECT_TIMEOUT_S = 0.25
+#: A container that is gone does not refuse, it is silent: of the time for a decision
+#: (filters.AUTHZ_TIMEOUT_S, rate_limits.TIMEOUT_S) enough must be left for its sibling.
+SIDECAR_CONNECT_TIMEOUT_S = 0.05
+#: A burst of slow answers must not look like a dead process.
+SIDECAR_FAILURES = 5
 
 
 @lru_cache(maxsize=4096)
@@ -68,7 +72,7 @@ def control_cluster(name: str, address: Address) -> bytes:
 
 @lru_cache(maxsize=64)
 def sidecar_cluster(name: str, addresses: tuple[Address, ...]) -> bytes:
-    """HTTP/2 to every process of a sidecar.
+    """HTTP/2 to every process of a sidecar; a name is as many as it has addresses.
 
     A dead one is left out within a second, a frozen one within three; when none looks
     healthy all are asked, since a late answer is better than none.
@@ -83,7 +87,7 @@ def sidecar_cluster(name: str, addresses: tuple[Address, ...]) -> bytes:
         health_checks=[_sidecar_check()],
         outlier_detection=OutlierDetection(
             split_external_local_origin_errors=True,
-            consecutive_local_origin_failure=2,
+            consecutive_local_origin_failure=SIDECAR_FAILURES,
             enforcing_consecutive_5xx=0,
             enforcing_consecutive_gateway_failure=0,
             enforcing_success_rate=0,
@@ -103,7 +107,14 @@ def sidecar_cluster(name: str, addresses: tuple[Address, ...]) -> bytes:
             )
         },
     )
+    if any(map(_is_name, addresses)):
+        cluster.type = ClusterDiscoveryType.STRICT_DNS
+        cluster.dns_lookup_family = ClusterDnsLookupFamily.V4_PREFERRED
     return bytes(cluster)
+
+
+def _is_name(address: Address) -> bool:
+    return address.path is None and not instance_of(address).is_ip
 
 
 def _sidecar_check() -> HealthCheck:

@@ -16,7 +16,9 @@ from control.parse import from_document
 from control.values import UnknownVariable
 from control.xds.bootstrap import static_bootstrap
 from control.xds.deployment import Deployment, LogTransport
+from control.xds.filters import AUTHZ_TIMEOUT_S
 from control.xds.listeners import standalone_listener
+from control.xds.rate_limits import TIMEOUT_S
 from control.xds.snapshot import ResourceType, Snapshot, build
 from runtime.settings import Address
 
@@ -269,7 +271,22 @@ def test_a_sidecar_has_all_its_processes_and_an_ejection() -> None:
     paths = [one.endpoint.address.pipe.path for one in endpoints]
 
     assert paths == ["/run/a.sock", "/run/b.sock"]
-    assert authz.outlier_detection.consecutive_local_origin_failure.value == 2
+    assert authz.type == cluster_pb2.Cluster.STATIC
+    assert authz.outlier_detection.consecutive_local_origin_failure.value == 5
+
+
+def test_a_sidecar_may_be_a_name() -> None:
+    named = replace(HERE, authz=(Address(host="authz", port=9001),))
+    authz = cluster(build(a_config(), named, {}), "authz")
+
+    assert authz.type == cluster_pb2.Cluster.STRICT_DNS
+
+
+def test_a_silent_sidecar_leaves_most_of_the_time_to_its_sibling() -> None:
+    for name in ("authz", "ratelimit"):
+        connect_s = cluster(a_snapshot(), name).connect_timeout.ToTimedelta()
+
+        assert connect_s.total_seconds() <= 0.25 * min(AUTHZ_TIMEOUT_S, TIMEOUT_S)
 
 
 def test_a_variable_moves_a_service_without_changing_the_document() -> None:
