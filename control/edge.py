@@ -7,7 +7,8 @@ from pydantic import AfterValidator, Field, field_validator
 
 from control.values import Duration, Method, Part, seconds
 
-#: Every request walks this list: 1,000 networks cost it a few microseconds.
+#: Every request walks this list; with 1,000 its cost is still lost in the noise of
+#: Envoy's own, and a change of it takes 0.4 s.
 MAX_NETWORKS = 1000
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
