@@ -35,6 +35,7 @@ class Recorder:
     port: int
     seen: list[Seen] = field(default_factory=list)
     close: Callable[[], None] = lambda: None
+    freeze: Callable[[], None] = lambda: None
 
     def by_path(self, text: str) -> list[Seen]:
         return [one for one in self.seen if text in one.path]
@@ -48,6 +49,8 @@ class _Server(ThreadingHTTPServer):
         self.name = name
         self.seen: list[Seen] = []
         self.connections: list[socket.socket] = []
+        self.answering = threading.Event()
+        self.answering.set()
         self.thread = threading.Thread(target=self.serve_forever, args=(0.05,))
         self.thread.start()
 
@@ -57,6 +60,7 @@ class _Server(ThreadingHTTPServer):
 
     def die(self) -> None:
         """As if the process had died: the port refuses, connections end."""
+        self.answering.set()
         self.shutdown()
         self.thread.join()
         self.server_close()
@@ -71,6 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         assert isinstance(self.server, _Server)
         body = self._body()
+        self.server.answering.wait()
         headers = list(self.headers.items())
         self.server.seen.append(Seen(self.command, self.path, headers, body))
         answer = json.dumps({"upstream": self.server.name}).encode()
@@ -102,7 +107,9 @@ def recording(name: str = "") -> Iterator[Recorder]:
     """An upstream on a free port; answers 200 with its name."""
     server = _Server(name)
     try:
-        yield Recorder(server.server_address[1], server.seen, server.die)
+        yield Recorder(
+            server.server_address[1], server.seen, server.die, server.answering.clear
+        )
     finally:
         server.die()
 
