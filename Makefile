@@ -31,7 +31,7 @@ fix: install
 	scripts/fix
 
 bench: install
-	@if test -x scripts/bench; then scripts/bench $(ARGS); else echo "make: no benchmarks yet"; fi
+	scripts/bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
