@@ -74,7 +74,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         assert isinstance(self.server, _Server)
-        body = self._body()
+        try:
+            body = self._body()
+        except (ConnectionError, ValueError):
+            self.close_connection = True  # cut short: it never arrived as a request
+            return
         self.server.answering.wait()
         headers = list(self.headers.items())
         self.server.seen.append(Seen(self.command, self.path, headers, body))
@@ -91,12 +95,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if self.headers.get("transfer-encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("content-length") or 0))
+            return self._exactly(int(self.headers.get("content-length") or 0))
         body = b""
-        while size := int(self.rfile.readline() or b"0", 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
+        while size := int(self._line(), 16):
+            body += self._exactly(size)
+            self._line()
+        self._line()
         return body
+
+    def _exactly(self, size: int) -> bytes:
+        data = self.rfile.read(size)
+        if len(data) < size:
+            raise ConnectionAbortedError
+        return data
+
+    def _line(self) -> bytes:
+        line = self.rfile.readline()
+        if not line:
+            raise ConnectionAbortedError
+        return line
 
     def log_message(self, *_: object) -> None:
         """Silent."""
