@@ -26,7 +26,7 @@ MAX_BATCH = 128
 _STEPS = 8
 #: of which one that took so much longer than it should says nothing about Redis.
 _LATE = 1.4
-#: Envoy does not wait longer than 0.2 s.
+#: Envoy asks the next process after 0.2 s, and what was counted would count twice.
 _STARVED_DEADLINE_S = 0.15
 
 Send = Callable[[Sequence[Call]], Awaitable[list[Any]]]

@@ -31,7 +31,9 @@ from runtime import contracts
 
 FILTER = "envoy.filters.http.ratelimit"
 CLUSTER = "ratelimit"
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.4
+#: Longer than ratelimit ever takes: a try given up too soon is counted twice.
+TRY_S = 0.2
 
 #: The access log's own expression: what is charged is what is recorded.
 _TOKENS = contracts.ACCESS_LOG_ATTRIBUTES["llm_total"]
@@ -47,7 +49,7 @@ def rate_limit() -> RateLimit:
         rate_limit_service=RateLimitServiceConfig(
             transport_api_version=ApiVersion.V3,
             grpc_service=wire.grpc_service(
-                CLUSTER, timeout_s=TIMEOUT_S, retries=2, back_off_s=(0.005, 0.1)
+                CLUSTER, timeout_s=TIMEOUT_S, retries=2, back_off_s=(0.005, TRY_S)
             ),
         ),
     )
