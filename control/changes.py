@@ -155,11 +155,12 @@ class Changes:
             )
 
     async def follow(self) -> None:
-        """Put in force what another control has made active since.
+        """Put in force what another control has made active, remove what is unused.
 
         Raises:
             StoreUnavailable: try again.
         """
+        self._ports.snapshots.retire()
         if await self._ports.store.active_rev() > self._known_rev():
             async with self._lock:
                 await self._catch_up()

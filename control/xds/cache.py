@@ -2,7 +2,9 @@
 
 One publish at a time: the caller serialises (control/changes.py does). A publish goes
 in the steps of `Snapshot.steps_to`, each awaited from every connected Envoy; the
-first refusal turns all of them back to the last good configuration.
+first refusal turns all of them back to the last good configuration. What is no longer
+referred to stays for `LINGER_S`: Envoy looks a request's cluster up after authz and
+ratelimit have decided, and again for each retry, by the route as it was.
 """
 
 import asyncio
@@ -18,6 +20,8 @@ from runtime.metrics import Metrics
 
 log = get_logger(__name__)
 
+LINGER_S = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -25,6 +29,14 @@ class Published:
 
     nodes: tuple[str, ...]
     waiting_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Retirement:
+    """What is left when the unused has gone, and when that may be (monotonic)."""
+
+    remaining: Snapshot
+    due: float
 
 
 class Connection:
@@ -49,8 +61,12 @@ class Connection:
 class SnapshotCache:
     """What every Envoy should have; empty until the first publish."""
 
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, metrics: Metrics, clock: Clock, linger_s: float = LINGER_S
+    ) -> None:
         self.target = Snapshot()
+        self._linger_s = linger_s
+        self._retirement: _Retirement | None = None
         self._metrics = metrics
         self._clock = clock
         self._connections: list[Connection] = []
@@ -84,17 +100,30 @@ class SnapshotCache:
         After the deadline `snapshot` stays the target: who is late gets it later.
         """
         good, deadline = self.target, self._clock.monotonic() + deadline_s
-        for step in good.steps_to(snapshot):
-            if step.version == self.target.version and step is not snapshot:
+        retirement, self._retirement = self._retirement, None
+        *steps, last = good.steps_to(snapshot)
+        for step in (*steps, last):
+            if step.version == self.target.version and step is not last:
                 continue
             self._aim(step)
             refusal = await self._settled(step, deadline)
             if refusal is not None:
                 self._aim(good)
                 await self._settled(good, deadline)
+                self._retirement = retirement
                 return refusal
-        late = [one for one in self._connections if not one.node.has_taken(snapshot)]
+        if last.version != snapshot.version:
+            due = self._clock.monotonic() + self._linger_s
+            self._retirement = _Retirement(snapshot, due)
+        late = [one for one in self._connections if not one.node.has_taken(last)]
         return Published(self.nodes, tuple(sorted(one.node.node for one in late)))
+
+    def retire(self) -> None:
+        """Remove what has not been referred to for long enough; call it often."""
+        retirement = self._retirement
+        if retirement is not None and self._clock.monotonic() >= retirement.due:
+            self._retirement = None
+            self._aim(retirement.remaining)
 
     def refused(self, refusal: Refusal) -> None:
         """Count a NACK; whoever publishes sees it on the stream itself."""

@@ -62,13 +62,17 @@ class Snapshot:
         return type(self)({**self.resources, kind: resources})
 
     def steps_to(self, new: "Snapshot") -> list["Snapshot"]:
-        """Configurations between, each safe to serve: add, switch, then remove."""
+        """Configurations between, each safe to serve: add, then switch.
+
+        After the last one everything of `new` is in force, beside what only `self`
+        has: a request that was routed a moment ago still looks for its cluster.
+        """
         added = self
         for kind in (ResourceType.CLUSTER, ResourceType.ENDPOINTS):
             added = added.replaced(kind, {**self.of(kind), **new.of(kind)})
         listening = added.replaced(ResourceType.LISTENER, new.of(ResourceType.LISTENER))
         routed = listening.replaced(ResourceType.ROUTES, new.of(ResourceType.ROUTES))
-        return [added, listening, routed, new]
+        return [added, listening, new if routed.version == new.version else routed]
 
 
 def _hash(resources: Resources) -> str:

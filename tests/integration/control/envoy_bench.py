@@ -272,7 +272,7 @@ async def a_bench(
             ),
             **changes,
         )
-        snapshots = SnapshotCache(metrics, clock)
+        snapshots = SnapshotCache(metrics, clock, linger_s=2.0)
         ports = Ports(
             store=MemoryConfigStore(clock),
             snapshots=snapshots,

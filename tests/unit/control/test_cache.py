@@ -7,7 +7,7 @@ import pytest
 from control.xds.cache import Connection, Published, SnapshotCache
 from control.xds.snapshot import ResourceType, Snapshot
 from control.xds.subscription import Refusal, Request
-from runtime.clock import SystemClock
+from runtime.clock import FakeClock, SystemClock
 from runtime.metrics import Metrics
 
 CLUSTER, ROUTES = ResourceType.CLUSTER, ResourceType.ROUTES
@@ -29,7 +29,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def cache(metrics: Metrics) -> SnapshotCache:
-    return SnapshotCache(metrics, SystemClock())
+    return SnapshotCache(metrics, SystemClock(), linger_s=0)
 
 
 class Envoy:
@@ -87,9 +87,38 @@ async def test_a_cluster_goes_only_after_the_routes_have_changed(
     async with connected(cache) as envoy:
         await cache.publish(a_snapshot(b"r1", "old"), 5)
         await cache.publish(a_snapshot(b"r2", "new"), 5)
+        cache.retire()
+        await cache.publish(a_snapshot(b"r3", "new"), 5)
         sizes = [(kind, len(resources)) for kind, resources in envoy.history]
 
-    assert sizes[-3:] == [(CLUSTER, 2), (ROUTES, 1), (CLUSTER, 1)]
+    assert sizes[-4:] == [(CLUSTER, 2), (ROUTES, 1), (CLUSTER, 1), (ROUTES, 1)]
+
+
+async def test_a_cluster_stays_until_no_request_can_be_looking_for_it() -> None:
+    clock = FakeClock()
+    cache = SnapshotCache(Metrics(), clock, linger_s=30)
+    await cache.publish(a_snapshot(b"r1", "old"), 1)
+    await cache.publish(a_snapshot(b"r2", "new"), 1)
+    clock.advance(29.9)
+    cache.retire()
+    before = set(cache.target.of(CLUSTER))
+    clock.advance(0.1)
+    cache.retire()
+
+    assert before == {"old", "new"}
+    assert set(cache.target.of(CLUSTER)) == {"new"}
+
+
+async def test_a_refusal_in_between_does_not_make_it_stay_for_ever() -> None:
+    cache = SnapshotCache(Metrics(), FakeClock(), linger_s=0)
+    async with connected(cache, b"("):
+        await cache.publish(a_snapshot(b"r1", "old"), 5)
+        await cache.publish(a_snapshot(b"r2", "new"), 5)
+        refused = await cache.publish(a_snapshot(b"(", "third"), 5)
+        cache.retire()
+
+    assert isinstance(refused, Refusal)
+    assert set(cache.target.of(CLUSTER)) == {"new"}
 
 
 async def test_a_refusal_brings_back_what_was_in_force(
