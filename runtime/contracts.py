@@ -193,6 +193,10 @@ ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
 # --- PostgreSQL -----------------------------------------------------------------
 
 TABLE_USAGE_LOGS: Final = "usage_logs"
+TABLE_USAGE_HOURLY: Final = "usage_hourly"
+TABLE_USAGE_MINUTES: Final = "usage_minutes"
+TABLE_USAGE_WATERMARKS: Final = "usage_watermarks"
+TABLE_USAGE_ADJUSTMENTS: Final = "usage_adjustments"
 TABLE_CONFIG_REVISIONS: Final = "config_revisions"
 
 # --- The ledger's vocabulary ----------------------------------------------------
@@ -203,6 +207,7 @@ class UsageSource(StrEnum):
 
     PROVIDER = "provider"  # the provider's own answer, read inside Envoy
     HEADER = "header"  # x-usage-* response headers of a trusted upstream
+    REPORTED = "reported"  # by a trusted service, through UsageIngest
     PARTIAL = "partial"  # the answer was cut or unreadable: a lower bound
     ABSENT = "absent"  # nothing was said; tokens are 0 and mean "unknown"
 

@@ -42,13 +42,17 @@ _CREDITS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an AI call consumed, as far as anyone said."""
+    """What an AI call consumed, as far as anyone said.
+
+    `cached` is a part of `input`, `reasoning` a part of `output`.
+    """
 
     source: UsageSource
     total: int | None = None
     input: int | None = None
     output: int | None = None
     cached: int | None = None
+    reasoning: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ class Outcome(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     ABORTED = "aborted"  # the client went away
     GATEWAY_ERROR = "gateway_error"
+    #: Admitted, and Envoy was killed before it could say how it ended.
+    UNSETTLED = "unsettled"
 
 
 _SWITCHING_PROTOCOLS: Final = 101
