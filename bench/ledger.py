@@ -29,6 +29,7 @@ from runtime.metrics import Metrics
 from runtime.postgres import connect_pool, migrate
 from usage_sink import otlp
 from usage_sink.buffer import Limits
+from usage_sink.chain import Chain
 from usage_sink.partitions import make_partitions
 from usage_sink.pricing import PricesInForce
 from usage_sink.records import UsageRecord
@@ -36,6 +37,7 @@ from usage_sink.service import Intake
 from usage_sink.store_postgres import PostgresUsageStore
 from usage_sink.writer import LedgerWriter
 
+CHAIN = Chain("bench", "bench")
 BATCH = 50  # records of one Export call: 16 KiB, Envoy's usual batch
 UNDER_WAY = 64  # Export calls waiting for their commit
 USERS = 10_000
@@ -141,7 +143,7 @@ async def main(rows: int) -> None:
 
 
 async def prefill(pool: asyncpg.Pool, intake: Intake, exports: list[bytes]) -> None:
-    store = PostgresUsageStore(pool)
+    store = PostgresUsageStore(pool, CHAIN)
     for raw in exports:
         request = otlp.ExportRequest.FromString(raw)
         await store.write(intake.convert(otlp.entries(request)).records)
@@ -165,7 +167,7 @@ async def stages(pool: asyncpg.Pool, intake: Intake, exports: list[bytes]) -> No
         )
         for record in converted.records
     ]
-    store = PostgresUsageStore(pool)
+    store = PostgresUsageStore(pool, CHAIN)
     for label in ("make rows, COPY, INSERT", "the same again: a replay"):
         started = time.perf_counter()
         for at in range(0, len(records), 2000):
@@ -177,7 +179,7 @@ async def whole_path(pool: asyncpg.Pool, intake: Intake, exports: list[bytes]) -
     """Bytes to commit, with `UNDER_WAY` Export calls at a time."""
     waiting = iter(exports)
     writer = LedgerWriter(Limits(2000, 0.01, 20_000), SystemClock(), Metrics())
-    running = asyncio.create_task(writer.run(PostgresUsageStore(pool)))
+    running = asyncio.create_task(writer.run(PostgresUsageStore(pool, CHAIN)))
     await asyncio.sleep(0)
 
     async def send() -> None:

@@ -14,6 +14,7 @@ from runtime.clock import Clock
 from runtime.lifecycle import wait_or_stop
 from runtime.logs import get_logger
 from runtime.postgres import DatabaseUnavailable, connect_pool, migrate, ping
+from usage_sink.chain import Chain
 from usage_sink.partitions import keep_partitions, make_partitions
 from usage_sink.settings import Settings
 from usage_sink.store_postgres import PostgresUsageStore
@@ -33,6 +34,7 @@ class Ledger:
         self._settings = settings
         self._clock = clock
         self._writer = writer
+        self._chain = Chain(settings.node_id, settings.node_id)
         self._pool: asyncpg.Pool | None = None
 
     async def check(self) -> None:
@@ -54,7 +56,7 @@ class Ledger:
         days = self._settings.usage_sink_partition_days
         partitions = asyncio.create_task(keep_partitions(pool, self._clock, days, stop))
         try:
-            await self._writer.run(PostgresUsageStore(pool))
+            await self._writer.run(PostgresUsageStore(pool, self._chain))
         finally:
             partitions.cancel()
             self._pool = None

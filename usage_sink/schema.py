@@ -8,9 +8,13 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
+    Computed,
+    Date,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -19,17 +23,47 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     func,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from runtime.contracts import TABLE_USAGE_LOGS, Pricing, UsageSource
+from runtime.contracts import (
+    TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_HOURLY,
+    TABLE_USAGE_LOGS,
+    TABLE_USAGE_MINUTES,
+    TABLE_USAGE_WATERMARKS,
+    Pricing,
+    UsageSource,
+)
 from usage_sink.outcome import Outcome
+from usage_sink.rollups import BUCKETS, SUMS
 
 TABLE_QUARANTINE: Final = "usage_quarantine"
+TABLE_CHAINS: Final = "usage_chains"
+TABLE_SEALS: Final = "usage_seals"
+TABLE_ARCHIVES: Final = "usage_archives"
+TABLE_REPORT_IDS: Final = "usage_report_ids"
 
 metadata = MetaData()
+
+
+def _time(name: str, *, default: bool = False, null: bool = False) -> Column[object]:
+    return Column(
+        name,
+        DateTime(timezone=True),
+        nullable=null,
+        server_default=func.now() if default else None,
+    )
+
+
+def _counts(*names: str, default: bool = False) -> list[Column[int]]:
+    zero = "0" if default else None
+    return [
+        Column(name, BigInteger, nullable=False, server_default=zero) for name in names
+    ]
 
 
 def _one_of(column: str, values: type[Outcome | Pricing | UsageSource]) -> str:
@@ -68,11 +102,20 @@ usage_logs = Table(
     Column("price_version", Text),
     Column("role", Text),
     Column("node", Text, nullable=False),
+    _time("recorded_at", default=True),
+    Column("reasoning_tokens", Integer),
+    Column("chain", Integer, nullable=False),
+    Column("seal", BigInteger, nullable=False),
     Column(
-        "recorded_at",
-        DateTime(timezone=True),
+        "billable",
+        Boolean,
+        Computed(
+            # As PostgreSQL tells it: the comparison with the migrations is by text.
+            "pricing <> 'free'::text AND outcome <> ALL "
+            "(ARRAY['denied'::text, 'limited'::text, 'unsettled'::text])",
+            persisted=True,
+        ),
         nullable=False,
-        server_default=func.now(),
     ),
     CheckConstraint(
         _not_negative(
@@ -106,12 +149,112 @@ usage_quarantine = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     # Of the reason and the attributes: a replayed batch adds nothing.
     Column("digest", LargeBinary, nullable=False, unique=True),
-    Column(
-        "received_at",
-        DateTime(timezone=True),
-        nullable=False,
-        server_default=func.now(),
-    ),
+    _time("received_at", default=True),
     Column("reason", Text, nullable=False),
     Column("attributes", JSONB, nullable=False),
+)
+
+usage_chains = Table(
+    TABLE_CHAINS,
+    metadata,
+    Column("chain", Integer, Identity(always=True), primary_key=True),
+    # A spool's own id: who has the spool continues its chain.
+    Column("name", Text, nullable=False, unique=True),
+    Column("node", Text, nullable=False),
+    _time("started_at", default=True),
+)
+
+usage_seals = Table(
+    TABLE_SEALS,
+    metadata,
+    Column("chain", Integer, ForeignKey("usage_chains.chain"), primary_key=True),
+    Column("seal", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    Column("head", LargeBinary, nullable=False),
+    _time("sealed_at"),
+    Index("usage_seals_day", "day"),
+)
+
+usage_adjustments = Table(
+    TABLE_USAGE_ADJUSTMENTS,
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("usage_id", Uuid, nullable=False),
+    _time("usage_created_at"),
+    # What is added to the row's own figures; may be negative.
+    Column("tokens", Integer, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=False),
+    Column("reasoning_tokens", Integer, nullable=False),
+    Column("credits", Integer, nullable=False),
+    Column("price_version", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("metadata", JSONB, nullable=False),
+    _time("created_at", default=True),
+    Column("chain", Integer, nullable=False),
+    Column("seal", BigInteger, nullable=False),
+    UniqueConstraint(
+        "usage_id", "reason", "price_version", name="usage_adjustments_once"
+    ),
+    Index("usage_adjustments_usage_created_at", "usage_created_at"),
+)
+
+usage_hourly = Table(
+    TABLE_USAGE_HOURLY,
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    Column("service", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("status_class", SmallInteger, primary_key=True, autoincrement=False),
+    *_counts(*SUMS),
+    *(Column(name, Integer, nullable=False) for name in BUCKETS),
+    *_counts("adjusted_tokens", "adjusted_credits", default=True),
+    Index("usage_hourly_user_id", "user_id", "hour"),
+)
+
+usage_minutes = Table(
+    TABLE_USAGE_MINUTES,
+    metadata,
+    Column("node", Text, primary_key=True),
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    *_counts("admitted", "recorded", "unsettled", "quarantined", default=True),
+    Index("usage_minutes_minute", "minute"),
+)
+
+usage_watermarks = Table(
+    TABLE_USAGE_WATERMARKS,
+    metadata,
+    Column("node", Text, primary_key=True),
+    _time("complete_through"),
+    Column("basis", Text, nullable=False),
+    Column("pending", Integer, nullable=False),
+    Column("is_closed", Boolean, nullable=False),
+    _time("updated_at", default=True),
+)
+
+usage_archives = Table(
+    TABLE_ARCHIVES,
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("file", Text, nullable=False),
+    *_counts("rows", "tokens", "credits"),
+    Column("sha256", Text, nullable=False),
+    _time("archived_at", default=True),
+    _time("dropped_at", null=True),
+    _time("restored_at", null=True),
+)
+
+usage_report_ids = Table(
+    TABLE_REPORT_IDS,
+    metadata,
+    # A reported call keeps the time that was reported first, however often it comes.
+    Column("id", Uuid, primary_key=True),
+    _time("created_at"),
 )

@@ -17,6 +17,13 @@ class Written:
     known: int = 0
     quarantined: int = 0
 
+    def __add__(self, other: "Written") -> "Written":
+        return Written(
+            self.new + other.new,
+            self.known + other.known,
+            self.quarantined + other.quarantined,
+        )
+
 
 class UsageStore(Protocol):
     """Keeps each record once; both methods are durable when they return.

@@ -1,26 +1,42 @@
-"""The ledger in PostgreSQL: COPY to a scratch table, then INSERT what is new."""
+"""The ledger in PostgreSQL.
 
+One transaction for a batch: COPY to a scratch table, INSERT what is new, add it to
+the rollups, seal it. Either all of that is there afterwards, or none.
+"""
+
+import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Final
+from uuid import uuid4
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_LOGS
+from runtime.clock import Clock, SystemClock
+from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS, UsageSource
 from runtime.logs import get_logger
 from runtime.postgres import DatabaseRejected, DatabaseUnavailable, wrap_errors
+from usage_sink import rollups
+from usage_sink.adjustments import SETTLED_LATE, Adjustment
+from usage_sink.chain import Chain, State
 from usage_sink.errors import LedgerUnavailable
 from usage_sink.records import COLUMNS, Misfit, UsageRecord
-from usage_sink.schema import TABLE_QUARANTINE
+from usage_sink.schema import TABLE_ARCHIVES, TABLE_QUARANTINE, TABLE_REPORT_IDS
+from usage_sink.seals import Batch, SealKind, rows_digest
 from usage_sink.store import Written, misfit_of
 from usage_sink.values import clean
 
 log = get_logger(__name__)
 
+_Connection = asyncpg.pool.PoolConnectionProxy
+
 _SCRATCH: Final = "usage_scratch"
-_COLUMN_LIST: Final = ", ".join(COLUMNS)
+_WRITTEN: Final = (*COLUMNS, "chain", "seal")
+_COLUMN_LIST: Final = ", ".join(_WRITTEN)
 
 # One scratch table per session, emptied by each commit: making and dropping one for
 # every batch would bloat the catalogue. It has no constraints: the ledger judges.
@@ -29,28 +45,108 @@ CREATE TEMPORARY TABLE IF NOT EXISTS {_SCRATCH} ON COMMIT DELETE ROWS
 AS SELECT {_COLUMN_LIST} FROM {TABLE_USAGE_LOGS} WITH NO DATA
 """  # noqa: S608 - names of ours
 
-# Ordered, so that two sinks that write the same batch can't deadlock.
+# Ordered, so that two sinks that write the same batch can't deadlock. What is summed
+# and sealed is what was inserted, as the database holds it.
 _INSERT_NEW: Final = f"""
-INSERT INTO {TABLE_USAGE_LOGS} ({_COLUMN_LIST})
-SELECT {_COLUMN_LIST} FROM {_SCRATCH} ORDER BY id
-ON CONFLICT DO NOTHING
+WITH new AS (
+    INSERT INTO {TABLE_USAGE_LOGS} ({_COLUMN_LIST})
+    SELECT {_COLUMN_LIST} FROM {_SCRATCH} ORDER BY id
+    ON CONFLICT DO NOTHING RETURNING *
+), hourly AS ({rollups.add_hourly("new")}
+), minutes AS ({rollups.add_minutes("new")}
+)
+SELECT seal, count(*) AS rows, {rows_digest(SealKind.USAGE)} AS digest, now() AS at
+FROM new GROUP BY seal
+"""  # noqa: S608 - names of ours
+
+# The first time that was reported for an id counts: a caller that asks the clock
+# again for each attempt would otherwise be charged for each.
+_NOTE_REPORTED: Final = f"""
+INSERT INTO {TABLE_REPORT_IDS} (id, created_at)
+SELECT id, min(created_at) FROM {_SCRATCH} WHERE usage_source = $1
+GROUP BY id ORDER BY id ON CONFLICT DO NOTHING
+"""  # noqa: S608 - names of ours
+_DROP_REPEATED: Final = f"""
+DELETE FROM {_SCRATCH} s USING {TABLE_REPORT_IDS} r
+WHERE s.usage_source = $1 AND s.id = r.id AND s.created_at <> r.created_at
+"""  # noqa: S608 - names of ours
+
+_ADJUSTMENT_COLUMNS: Final = (
+    *("id", "usage_id", "usage_created_at", "tokens", "input_tokens"),
+    *("output_tokens", "cached_tokens", "reasoning_tokens", "credits"),
+    *("price_version", "reason", "author", "metadata", "chain", "seal"),
+)
+
+
+def _adjust(source: str) -> str:
+    return f"""
+WITH new AS (
+    INSERT INTO {TABLE_USAGE_ADJUSTMENTS} ({", ".join(_ADJUSTMENT_COLUMNS)})
+    {source}
+    ON CONFLICT DO NOTHING RETURNING *
+), adjusted AS ({rollups.add_adjusted("new")}
+)
+SELECT seal, count(*) AS rows, {rows_digest(SealKind.ADJUSTMENT)} AS digest, now() AS at
+FROM new GROUP BY seal
+"""  # noqa: S608 - names of ours
+
+
+_SETTLE_LATE: Final = _adjust(f"""
+    SELECT DISTINCT ON (s.id) gen_random_uuid(), s.id, s.created_at,
+        s.tokens - l.tokens, coalesce(s.input_tokens, 0), coalesce(s.output_tokens, 0),
+        coalesce(s.cached_tokens, 0), coalesce(s.reasoning_tokens, 0),
+        s.credits - l.credits, coalesce(s.price_version, ''), $1, 'usage_sink',
+        jsonb_build_object(
+            'status', s.status, 'outcome', s.outcome, 'durationMs', s.duration_ms,
+            'service', s.service, 'model', s.model, 'usageSource', s.usage_source,
+            'pricing', s.pricing, 'billing', s.metadata -> 'billing'),
+        s.chain, $2::bigint
+    FROM {_SCRATCH} s JOIN {TABLE_USAGE_LOGS} l USING (id, created_at)
+    WHERE l.outcome = 'unsettled' AND s.outcome <> 'unsettled'
+    ORDER BY s.id
+""")  # noqa: S608 - names of ours
+
+_ADJUST: Final = _adjust(
+    "SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::int[], "
+    "$5::int[], $6::int[], $7::int[], $8::int[], $9::int[], $10::text[], $11::text[], "
+    "$12::text[], $13::jsonb[], $14::int[], $15::bigint[]) AS given ORDER BY 2"
+)
+
+_ARCHIVED: Final = f"""
+SELECT day FROM {TABLE_ARCHIVES}
+WHERE day = ANY ($1::date[]) AND dropped_at IS NOT NULL AND restored_at IS NULL
 """  # noqa: S608 - names of ours
 
 _QUARANTINE: Final = f"""
-INSERT INTO {TABLE_QUARANTINE} (digest, reason, attributes)
-SELECT * FROM unnest($1::bytea[], $2::text[], $3::jsonb[])
-ON CONFLICT DO NOTHING
+WITH new AS (
+    INSERT INTO {TABLE_QUARANTINE} (digest, reason, attributes)
+    SELECT * FROM unnest($1::bytea[], $2::text[], $3::jsonb[])
+    ON CONFLICT DO NOTHING RETURNING 1
+)
+INSERT INTO usage_minutes AS t (node, minute, quarantined)
+SELECT $4, date_bin('1 minute', now(), '2000-01-01+00'), count(*) FROM new
+HAVING count(*) > 0
+ON CONFLICT (node, minute) DO UPDATE SET
+    quarantined = t.quarantined + excluded.quarantined
 """  # noqa: S608 - names of ours
 
 _VALUE_LIMIT: Final = 1024
 _ATTRIBUTE_LIMIT: Final = 64
+#: Days that can't be archived yet (`usage_logs_drop_archived` refuses them).
+_OPEN_DAYS: Final = timedelta(days=2)
 
 
 class PostgresUsageStore:
-    """Writes through `pool`; one transaction for each call that meets no poison."""
+    """Writes through `pool`, in the order of calls; seals with `chain`."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, chain: Chain, clock: Clock | None = None
+    ) -> None:
         self._pool = pool
+        self._chain = chain
+        self._clock = clock or SystemClock()
+        # The head of one transaction is the beginning of the next.
+        self._turn = asyncio.Lock()
 
     async def write(self, records: Sequence[UsageRecord]) -> Written:
         """Write `records`; when the database refuses them, halve until it does not.
@@ -59,21 +155,40 @@ class PostgresUsageStore:
         """
         if not records:
             return Written()
+        gone = await self._archived_days(records)
+        if gone:
+            return await self._without_archived(records, gone)
         try:
             new = await self._copy(records)
         except DatabaseRejected as error:
             if len(records) == 1:
-                return await self._give_up(records[0], str(error))
+                return await self._give_up(
+                    records[0], f"refused by the database: {_brief(error)}"
+                )
         else:
             return Written(new, len(records) - new)
         middle = len(records) // 2
         first = await self.write(records[:middle])
-        second = await self.write(records[middle:])
-        return Written(
-            first.new + second.new,
-            first.known + second.known,
-            first.quarantined + second.quarantined,
-        )
+        return first + await self.write(records[middle:])
+
+    async def adjust(self, adjustments: Sequence[Adjustment]) -> int:
+        """Keep corrections; returns how many are new.
+
+        Raises:
+            LedgerUnavailable: not written, or not known to be.
+            DatabaseRejected: one of them can't be kept; none is.
+        """
+        if not adjustments:
+            return 0
+
+        async def insert(connection: _Connection, state: State) -> list[Batch]:
+            place = (state.chain, state.seal + 1)
+            rows = [(*_adjustment_row(one), *place) for one in adjustments]
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            found = await connection.fetch(_ADJUST, *columns)
+            return _batches(found, SealKind.ADJUSTMENT)
+
+        return sum(batch.rows for batch in await self._sealed(insert))
 
     async def quarantine(self, misfits: Sequence[Misfit]) -> None:
         if not misfits:
@@ -85,28 +200,121 @@ class PostgresUsageStore:
                 [digest for digest, _, _ in rows],
                 [reason for _, reason, _ in rows],
                 [attributes for _, _, attributes in rows],
+                self._chain.node,
             )
 
     async def _copy(self, records: Sequence[UsageRecord]) -> int:
-        with _ledger_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(_MAKE_SCRATCH)
-                await connection.copy_records_to_table(
-                    _SCRATCH,
-                    schema_name="pg_temp",
-                    columns=COLUMNS,
-                    records=(record.row() for record in records),
-                )
-                status = await connection.execute(_INSERT_NEW)
-        return int(status.rpartition(" ")[2])
+        days = sorted({record.event.created_at.date() for record in records})
 
-    async def _give_up(self, record: UsageRecord, error: str) -> Written:
-        # The further lines quote the row as it would have been, with the time of the
-        # attempt: with them a replay would be a new misfit.
-        error = error.partition("\n")[0]
-        log.error("record refused by the database", id=str(record.event.id), why=error)
-        await self.quarantine([misfit_of(record, f"refused by the database: {error}")])
+        async def insert(connection: _Connection, state: State) -> list[Batch]:
+            seals = {day: state.seal + at for at, day in enumerate(days, start=1)}
+            await connection.execute(_MAKE_SCRATCH)
+            await connection.copy_records_to_table(
+                _SCRATCH,
+                schema_name="pg_temp",
+                columns=_WRITTEN,
+                records=(
+                    (*one.row(), state.chain, seals[one.event.created_at.date()])
+                    for one in records
+                ),
+            )
+            if any(one.event.usage.source is UsageSource.REPORTED for one in records):
+                await connection.execute(_NOTE_REPORTED, UsageSource.REPORTED.value)
+                await connection.execute(_DROP_REPEATED, UsageSource.REPORTED.value)
+            found = await connection.fetch(_INSERT_NEW)
+            batches = _batches(
+                found, SealKind.USAGE, {seal: day for day, seal in seals.items()}
+            )
+            if sum(batch.rows for batch in batches) < len(records):
+                last = state.seal + len(days) + 1
+                late = await connection.fetch(_SETTLE_LATE, SETTLED_LATE, last)
+                batches += _batches(late, SealKind.ADJUSTMENT)
+            return batches
+
+        written = await self._sealed(insert)
+        return sum(one.rows for one in written if one.kind is SealKind.USAGE)
+
+    async def _sealed(
+        self, insert: Callable[[_Connection, State], Awaitable[list[Batch]]]
+    ) -> list[Batch]:
+        """Run `insert` and seal what it returns, in one transaction."""
+        async with self._turn:
+            try:
+                with _ledger_errors():
+                    async with (
+                        self._pool.acquire() as connection,
+                        connection.transaction(),
+                    ):
+                        state = await self._chain.state(connection)
+                        batches = await insert(connection, state)
+                        seals = await self._chain.seal(connection, batches)
+            except BaseException:
+                self._chain.forget()
+                raise
+            self._chain.committed(seals)
+        return batches
+
+    async def _archived_days(self, records: Sequence[UsageRecord]) -> set[date]:
+        today = datetime.fromtimestamp(self._clock.now(), UTC).date()
+        closed = {
+            day
+            for record in records
+            if (day := record.event.created_at.date()) <= today - _OPEN_DAYS
+        }
+        if not closed:
+            return set()
+        with _ledger_errors():
+            found = await self._pool.fetch(_ARCHIVED, sorted(closed))
+        return {row["day"] for row in found}
+
+    async def _without_archived(
+        self, records: Sequence[UsageRecord], gone: set[date]
+    ) -> Written:
+        """Write the others; a second copy of what is archived would count twice."""
+        written = Written()
+        for record in records:
+            if record.event.created_at.date() in gone:
+                written += await self._give_up(record, "its day is archived")
+        others = [one for one in records if one.event.created_at.date() not in gone]
+        return written + await self.write(others)
+
+    async def _give_up(self, record: UsageRecord, reason: str) -> Written:
+        log.error("record not written", id=str(record.event.id), why=reason)
+        await self.quarantine([misfit_of(record, reason)])
         return Written(quarantined=1)
+
+
+def _brief(error: DatabaseRejected) -> str:
+    # The further lines quote the row as it would have been, with the time of the
+    # attempt: with them a replay would be a new misfit.
+    return str(error).partition("\n")[0]
+
+
+def _batches(
+    rows: Sequence[asyncpg.Record],
+    kind: SealKind,
+    days: Mapping[int, date] = MappingProxyType({}),
+) -> list[Batch]:
+    return [
+        Batch(
+            seal=row["seal"],
+            kind=kind,
+            day=days.get(row["seal"], row["at"].astimezone(UTC).date()),
+            rows=row["rows"],
+            digest=row["digest"],
+            sealed_at=row["at"],
+        )
+        for row in rows
+    ]
+
+
+def _adjustment_row(one: Adjustment) -> tuple[Any, ...]:
+    """Values in the order of _ADJUSTMENT_COLUMNS, but for chain and seal."""
+    return (
+        *(uuid4(), one.usage_id, one.usage_created_at, one.tokens, one.input_tokens),
+        *(one.output_tokens, one.cached_tokens, one.reasoning_tokens, one.credits),
+        *(one.price_version, one.reason, one.author, json.dumps(dict(one.metadata))),
+    )
 
 
 @contextmanager

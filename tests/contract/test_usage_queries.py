@@ -15,11 +15,11 @@ from control.store_postgres import PostgresUsageQueries
 from control.usage import COLUMNS, Cursor, UsageQuery
 from runtime.clock import SystemClock
 from runtime.postgres import migrate
+from tests.builders_ledger import a_store
 from usage_sink.events import UsageEvent, read
 from usage_sink.prices import NO_PRICES
 from usage_sink.records import COLUMNS as WRITTEN
 from usage_sink.records import Origin, UsageRecord
-from usage_sink.store_postgres import PostgresUsageStore
 
 START = datetime(2026, 11, 22, 9, 30, 15, 541760, tzinfo=UTC)
 
@@ -50,7 +50,7 @@ async def ledger(fresh_database_url: str) -> AsyncIterator[Database]:
     await migrate(fresh_database_url, package="usage_sink")
     database = Database(fresh_database_url, 5.0, SystemClock())
     assert await database.connect(asyncio.Event())
-    await PostgresUsageStore(database.pool).write(RECORDS)
+    await a_store(database.pool).write(RECORDS)
     yield database
     await database.close()
 

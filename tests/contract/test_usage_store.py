@@ -3,11 +3,9 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -18,44 +16,22 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.clock import FakeClock
 from runtime.contracts import UsageSource
-from runtime.postgres import connect_pool, migrate, version_table
+from runtime.postgres import migrate, version_table
+from tests.builders_ledger import START, a_ledger, a_record, a_store
 from usage_sink.errors import LedgerUnavailable
-from usage_sink.events import Usage, UsageEvent, read
+from usage_sink.events import Usage
 from usage_sink.partitions import keep_partitions, make_partitions
-from usage_sink.prices import NO_PRICES
-from usage_sink.records import Misfit, Origin, UsageRecord
+from usage_sink.records import Misfit, UsageRecord
 from usage_sink.schema import metadata
 from usage_sink.store import MemoryUsageStore, UsageStore, Written
-from usage_sink.store_postgres import PostgresUsageStore
 
-START = datetime(2026, 11, 22, 9, 30, 15, 541760, tzinfo=UTC)
 POISON = UUID(int=13)
 NEXT_DAY = "usage_logs_20261124"
-
-
-def a_record(id_: UUID | None = None, **changes: Any) -> UsageRecord:
-    event = read({"id": str(id_ or uuid4()), "start": "1795339815.541760"})
-    assert isinstance(event, UsageEvent)
-    event = replace(event, user_id="u-1", **changes)
-    return UsageRecord(event, NO_PRICES.charge(event), Origin("node-1", "local", "1"))
 
 
 def poison() -> UsageRecord:
     """A record that PostgreSQL refuses: the mapper would never make it."""
     return a_record(POISON, status=1000)
-
-
-@asynccontextmanager
-async def a_ledger(url: str) -> AsyncIterator[asyncpg.Pool]:
-    await migrate(url, package="usage_sink")
-    pool = await connect_pool(
-        url, max_size=4, command_timeout_s=10, connect_deadline_s=5
-    )
-    try:
-        await make_partitions(pool, START.timestamp(), 1)
-        yield pool
-    finally:
-        await pool.close()
 
 
 @pytest.fixture
@@ -68,7 +44,7 @@ async def ledger(fresh_database_url: str) -> AsyncIterator[asyncpg.Pool]:
 def store(request: pytest.FixtureRequest) -> UsageStore:
     if request.param == "memory":
         return MemoryUsageStore(refused=frozenset({POISON}))
-    return PostgresUsageStore(request.getfixturevalue("ledger"))
+    return a_store(request.getfixturevalue("ledger"))
 
 
 async def test_what_is_new_is_told_from_what_is_known(store: UsageStore) -> None:
@@ -114,7 +90,7 @@ class TestInPostgres:
         self, ledger: asyncpg.Pool
     ) -> None:
         batch = [a_record() for _ in range(500)]
-        one, other = PostgresUsageStore(ledger), PostgresUsageStore(ledger)
+        one, other = a_store(ledger), a_store(ledger)
 
         results = await asyncio.gather(
             *(sink.write(batch) for sink in (one, other) * 5)
@@ -127,7 +103,7 @@ class TestInPostgres:
         usage = Usage(UsageSource.PROVIDER, 124, 101, 23, 64)
         record = a_record(service="openai", model="gpt-4o", usage=usage, is_ai=True)
 
-        await PostgresUsageStore(ledger).write([record])
+        await a_store(ledger).write([record])
 
         row = await ledger.fetchrow("SELECT * FROM usage_logs")
         assert row is not None
@@ -144,7 +120,7 @@ class TestInPostgres:
     async def test_the_poison_is_kept_once_with_its_reason(
         self, ledger: asyncpg.Pool
     ) -> None:
-        store = PostgresUsageStore(ledger)
+        store = a_store(ledger)
 
         for _ in range(3):
             await store.write([a_record(), poison(), a_record()])
@@ -168,7 +144,7 @@ class TestInPostgres:
     ) -> None:
         batch = [a_record(), a_record(**changes), a_record()]
 
-        written = await PostgresUsageStore(ledger).write(batch)
+        written = await a_store(ledger).write(batch)
 
         assert written == Written(new=2, quarantined=1)
 
@@ -178,7 +154,7 @@ class TestInPostgres:
         misfit = Misfit("id is not a UUID", {"id": "x" * 5000, "path": "/\x00\ud800"})
 
         for _ in range(2):
-            await PostgresUsageStore(ledger).quarantine([misfit])
+            await a_store(ledger).quarantine([misfit])
 
         (row,) = await ledger.fetch("SELECT * FROM usage_quarantine")
         assert json.loads(row["attributes"]) == {"id": "x" * 1024, "path": "/"}
@@ -199,7 +175,7 @@ class TestInPostgres:
     async def test_the_database_itself_refuses_to_change_a_row(
         self, ledger: asyncpg.Pool, statement: str
     ) -> None:
-        await PostgresUsageStore(ledger).write([a_record()])
+        await a_store(ledger).write([a_record()])
 
         with pytest.raises(asyncpg.RestrictViolationError, match="written once"):
             await ledger.execute(statement)
@@ -207,7 +183,7 @@ class TestInPostgres:
         assert await ledger.fetchval("SELECT count(*) FROM usage_logs") == 1
 
     async def test_a_whole_day_can_be_dropped(self, ledger: asyncpg.Pool) -> None:
-        await PostgresUsageStore(ledger).write([a_record()])
+        await a_store(ledger).write([a_record()])
 
         await ledger.execute("DROP TABLE usage_logs_20261122")
 
@@ -219,7 +195,7 @@ class TestInPostgres:
         await ledger.close()
 
         with pytest.raises(LedgerUnavailable):
-            await PostgresUsageStore(ledger).write([a_record()])
+            await a_store(ledger).write([a_record()])
 
     async def test_the_migrations_make_what_the_schema_says(
         self, fresh_database_url: str, ledger: asyncpg.Pool
@@ -269,7 +245,7 @@ class TestPartitions:
             a_record(created_at=datetime(2031, 1, 1, tzinfo=UTC)),
         ]
 
-        await PostgresUsageStore(ledger).write(batch)
+        await a_store(ledger).write(batch)
 
         rows = await ledger.fetch(
             "SELECT tableoid::regclass::text FROM usage_logs ORDER BY created_at"
@@ -284,7 +260,7 @@ class TestPartitions:
         self, ledger: asyncpg.Pool
     ) -> None:
         late = datetime(2026, 11, 26, tzinfo=UTC)
-        await PostgresUsageStore(ledger).write([a_record(created_at=late)])
+        await a_store(ledger).write([a_record(created_at=late)])
 
         made = await make_partitions(ledger, START.timestamp(), 7)
 

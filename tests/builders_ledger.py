@@ -1,0 +1,56 @@
+"""Records and ledgers for tests."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from runtime.clock import Clock
+from runtime.postgres import connect_pool, migrate
+from usage_sink.chain import Chain
+from usage_sink.events import UsageEvent, read
+from usage_sink.heads import Heads
+from usage_sink.partitions import make_partitions
+from usage_sink.prices import NO_PRICES
+from usage_sink.records import Origin, UsageRecord
+from usage_sink.store_postgres import PostgresUsageStore
+
+START = datetime(2026, 11, 22, 9, 30, 15, 541760, tzinfo=UTC)
+
+
+def a_record(id_: UUID | None = None, **changes: Any) -> UsageRecord:
+    event = read({"id": str(id_ or uuid4()), "start": "1795339815.541760"})
+    assert isinstance(event, UsageEvent)
+    event = replace(event, **{"user_id": "u-1", **changes})
+    return UsageRecord(event, NO_PRICES.charge(event), Origin("node-1", "local", "1"))
+
+
+@asynccontextmanager
+async def a_ledger(url: str) -> AsyncIterator[asyncpg.Pool]:
+    """A migrated database with the partitions around START."""
+    await migrate(url, package="usage_sink")
+    pool = await connect_pool(
+        url, max_size=4, command_timeout_s=10, connect_deadline_s=5
+    )
+    try:
+        await make_partitions(pool, START.timestamp(), 1)
+        yield pool
+    finally:
+        await pool.close()
+
+
+def a_store(
+    pool: asyncpg.Pool,
+    name: str | None = None,
+    heads: Path | None = None,
+    clock: Clock | None = None,
+) -> PostgresUsageStore:
+    """A store with a chain of its own, or the chain of that name."""
+    kept = None if heads is None else Heads(heads)
+    chain = Chain(name or str(uuid4()), "node-1", kept)
+    return PostgresUsageStore(pool, chain, clock)
