@@ -23,3 +23,15 @@ class PricesPending(LedgerUnavailable):
 
 class BadPriceBook(UsageSinkError, ValueError):
     """The price book can't be used; the last good one stays in force."""
+
+
+class ArchiveDamaged(UsageSinkError):
+    """An archived day is not what was sealed, or can't be read."""
+
+
+class ArchiverBusy(UsageSinkError):
+    """Another process archives or restores now; try again later."""
+
+
+class NotArchived(UsageSinkError):
+    """There is no archived day to bring back."""

@@ -1,0 +1,304 @@
+"""Closed days of the ledger become Parquet files, are read back, and only then dropped.
+
+For each day, in this order; whatever dies in between, the next run begins that day
+again, because its partition is still there:
+
+1. Its rows and its seals are written beside their place, in one snapshot, and synced.
+2. The file is read back into a scratch table: the same rows and sums, and for every
+   seal of that day the digest of exactly its rows. A day that was tampered with is
+   found here and stays where it is.
+3. The files get their names, the manifest last.
+4. The day is noted in `usage_archives`, then dropped by a function of the owner that
+   counts once more: a row that came meanwhile makes it refuse.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from runtime.contracts import TABLE_USAGE_LOGS
+from runtime.logs import get_logger
+from runtime.postgres import version_table
+from usage_sink import manifest, parquet
+from usage_sink.errors import ArchiveDamaged, ArchiverBusy
+from usage_sink.manifest import Manifest, Sums
+from usage_sink.schema import TABLE_ARCHIVES, TABLE_CHAINS, TABLE_SEALS
+from usage_sink.seals import SealKind, rows_digest
+
+log = get_logger(__name__)
+
+#: One archiver at a time ("huba" in ASCII).
+LOCK: Final = 0x68756261
+#: Dropping waits for every query of that day, and every writer waits for it.
+_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '3s'"
+_SCRATCH: Final = "usage_read_back"
+#: Rows from before there were seals; they all have one, over all days.
+_BEFORE_SEALS: Final = 0
+
+_STORED: Final = ", ".join(parquet.STORED)
+_DAY: Final = "created_at >= $1 AND created_at < $2"
+
+_PARTITIONS: Final = """
+SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = to_regclass($1) AND c.relname ~ '_[0-9]{8}$' ORDER BY day
+"""
+_RESTORED: Final = f"SELECT day FROM {TABLE_ARCHIVES} WHERE restored_at IS NOT NULL"  # noqa: S608 - names of ours
+
+_ROWS: Final = f"""
+SELECT {_STORED}, billable
+FROM {TABLE_USAGE_LOGS} WHERE {_DAY} ORDER BY created_at, id
+"""  # noqa: S608 - names of ours
+_SEALS: Final = f"""
+SELECT name, chain, seal, rows, digest, previous, head, sealed_at
+FROM {TABLE_SEALS} JOIN {TABLE_CHAINS} USING (chain)
+WHERE day = $1 AND kind = '{SealKind.USAGE}' ORDER BY chain, seal
+"""  # noqa: S608 - names of ours
+
+_MAKE_SCRATCH: Final = f"""
+CREATE TEMPORARY TABLE {_SCRATCH} ON COMMIT DROP
+AS SELECT {_STORED} FROM {TABLE_USAGE_LOGS} WITH NO DATA
+"""  # noqa: S608 - names of ours
+
+_NOTE: Final = f"""
+INSERT INTO {TABLE_ARCHIVES} (day, file, rows, tokens, credits, sha256)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (day) DO UPDATE SET file = excluded.file, rows = excluded.rows,
+    tokens = excluded.tokens, credits = excluded.credits, sha256 = excluded.sha256,
+    archived_at = now()
+"""  # noqa: S608 - names of ours
+
+
+class Fate(StrEnum):
+    """What became of a day."""
+
+    DROPPED = "archived and dropped"
+    KEPT = "archived, not dropped"
+    REFUSED = "not archived"
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """One day's fate, and why when it is still there."""
+
+    day: date
+    fate: Fate
+    sums: Sums | None = None
+    why: str = ""
+
+
+async def archive(
+    connection: asyncpg.Connection, folder: Path, days: Sequence[date]
+) -> AsyncIterator[Archived]:
+    """Archive `days` one after the other; one that can't be does not stop the others.
+
+    Raises:
+        ArchiverBusy: another process does this now.
+        OSError: `folder` can't be written; what was dropped before is archived.
+    """
+    if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+        raise ArchiverBusy
+    try:
+        for day in days:
+            yield await _archive(connection, folder, day)
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+
+
+async def days_due(
+    connection: asyncpg.Connection, now: datetime, keep_days: int
+) -> list[date]:
+    """Days whose partition is older than `keep_days`, without those restored."""
+    before = now.astimezone(UTC).date() - timedelta(days=keep_days)
+    partitions = await connection.fetch(_PARTITIONS, TABLE_USAGE_LOGS)
+    restored = {row["day"] for row in await connection.fetch(_RESTORED)}
+    return [
+        row["day"]
+        for row in partitions
+        if row["day"] < before and row["day"] not in restored
+    ]
+
+
+async def _archive(connection: asyncpg.Connection, folder: Path, day: date) -> Archived:
+    try:
+        written = await _write(connection, folder, day)
+    except ArchiveDamaged as error:
+        log.error("day not archived", day=str(day), why=str(error))  # noqa: TRY400 - expected, no traceback
+        return Archived(day, Fate.REFUSED, why=str(error))
+    await connection.execute(
+        _NOTE,
+        *(day, written.file, written.sums.rows, written.sums.tokens),
+        *(written.sums.credits, written.sha256),
+    )
+    try:
+        async with connection.transaction():
+            await connection.execute(_LOCK_TIMEOUT)
+            dropped = await connection.fetchval(
+                "SELECT usage_logs_drop_archived($1)", day
+            )
+    except (asyncpg.RestrictViolationError, asyncpg.LockNotAvailableError) as error:
+        log.warning("day not dropped yet", day=str(day), why=str(error))
+        return Archived(day, Fate.KEPT, written.sums, str(error))
+    if not dropped:
+        return Archived(day, Fate.KEPT, written.sums, "it has no partition of its own")
+    log.info("day archived", day=str(day), rows=written.sums.rows)
+    return Archived(day, Fate.DROPPED, written.sums)
+
+
+async def _write(connection: asyncpg.Connection, folder: Path, day: date) -> Manifest:
+    names = manifest.usage_name(day), manifest.seals_name(day)
+    usage, seals = drafts = [folder / f".{name}.new" for name in names]
+    # One snapshot: the rows, their sums and their seals are those of one moment.
+    async with connection.transaction(isolation="repeatable_read"):
+        sums = await sums_of(connection, TABLE_USAGE_LOGS, day)
+        count = await _copy(connection, usage, parquet.USAGE_SCHEMA, _ROWS, bounds(day))
+        if count != sums.rows:
+            raise ArchiveDamaged(f"{count} rows were read, there are {sums.rows}")
+        sealed = await _copy(connection, seals, parquet.SEALS_SCHEMA, _SEALS, (day,))
+        version = await connection.fetchval(
+            f"SELECT version_num FROM {version_table('usage_sink')}"  # noqa: S608 - a name of ours
+        )
+        await connection.execute(_MAKE_SCRATCH)
+        await load(connection, usage, _SCRATCH)
+        await check(connection, _SCRATCH, day, sums)
+        await _check_before_seals(connection, day)
+    written = Manifest(
+        day=day,
+        sums=sums,
+        schema_version=version,
+        file=names[0],
+        sha256=parquet.sha256(usage),
+        seals=sealed,
+        seals_file=names[1],
+        seals_sha256=parquet.sha256(seals),
+    )
+    for draft, name in zip(drafts, names, strict=True):
+        draft.replace(folder / name)
+    _write_manifest(folder, written)
+    return manifest.read(folder, day)
+
+
+def _write_manifest(folder: Path, written: Manifest) -> None:
+    draft = folder / f".{manifest.manifest_name(written.day)}.new"
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(written.to_json())
+        parquet.sync(file)
+    draft.replace(folder / manifest.manifest_name(written.day))
+    parquet.sync_folder(folder)
+
+
+async def _copy(
+    connection: asyncpg.Connection,
+    path: Path,
+    schema: Any,
+    query: str,
+    arguments: tuple[Any, ...],
+) -> int:
+    count = 0
+    with parquet.writing(path, schema) as file:
+        cursor = await connection.cursor(query, *arguments)
+        while rows := await cursor.fetch(parquet.CHUNK_ROWS):
+            file.add([tuple(row) for row in rows])
+            count += len(rows)
+    return count
+
+
+async def load(connection: asyncpg.Connection, path: Path, table: str) -> None:
+    """COPY a file's rows to `table`.
+
+    Raises:
+        ArchiveDamaged: it can't be read.
+    """
+    try:
+        for rows in parquet.rows(path, parquet.STORED):
+            await connection.copy_records_to_table(
+                table, columns=parquet.STORED, records=rows
+            )
+    except (OSError, ValueError) as error:
+        raise ArchiveDamaged(f"{path.name}: {error}") from error
+
+
+async def check(
+    connection: asyncpg.Connection, table: str, day: date, sums: Sums
+) -> None:
+    """That `table` has the rows of `day` as they were sealed, and no others.
+
+    Raises:
+        ArchiveDamaged: naming the first seal that differs.
+    """
+    found = await sums_of(connection, table, day)
+    total = await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - a name of ours
+    if found != sums or total != sums.rows:
+        raise ArchiveDamaged(f"{found} instead of {sums}, {total} rows in all")
+    bad = await connection.fetchrow(_differences(table), day)
+    if bad is not None:
+        raise ArchiveDamaged(
+            f"seal {bad['seal']} of chain {bad['chain']}: its {bad['sealed'] or 'no'}"
+            f" rows are not the {bad['found'] or 'no'} rows there are"
+        )
+
+
+def _differences(table: str) -> str:
+    return f"""
+SELECT chain, seal, f.rows AS found, s.rows AS sealed
+FROM (SELECT chain, seal, count(*) AS rows, {rows_digest(SealKind.USAGE)} AS digest
+      FROM {table} WHERE chain <> {_BEFORE_SEALS} GROUP BY chain, seal) f
+FULL JOIN (SELECT chain, seal, rows, digest FROM {TABLE_SEALS}
+      WHERE day = $1 AND kind = '{SealKind.USAGE}' AND chain <> {_BEFORE_SEALS}) s
+USING (chain, seal)
+WHERE f.rows IS DISTINCT FROM s.rows OR f.digest IS DISTINCT FROM s.digest
+ORDER BY chain, seal LIMIT 1
+"""  # noqa: S608 - names of ours
+
+
+async def _check_before_seals(connection: asyncpg.Connection, day: date) -> None:
+    query = (
+        "SELECT {digest} FROM {table} WHERE chain = $3 AND {day} HAVING count(*) > 0"
+    )
+    live, file = [
+        await connection.fetchval(
+            query.format(digest=rows_digest(SealKind.USAGE), table=table, day=_DAY),
+            *bounds(day),
+            _BEFORE_SEALS,
+        )
+        for table in (TABLE_USAGE_LOGS, _SCRATCH)
+    ]
+    if live != file:
+        raise ArchiveDamaged("rows from before seals are not what was written")
+
+
+async def sums_of(connection: asyncpg.Connection, table: str, day: date) -> Sums:
+    """What the rows of `day` in `table` add up to."""
+    (row,) = await connection.fetch(
+        "SELECT count(*), coalesce(sum(tokens), 0)::bigint,"  # noqa: S608 - names of ours
+        f" coalesce(sum(credits), 0)::bigint FROM {table} WHERE {_DAY}",
+        *bounds(day),
+    )
+    return Sums(*tuple(row))
+
+
+def bounds(day: date) -> tuple[datetime, datetime]:
+    """The first instant of a UTC day, and the first after it."""
+    start = datetime.combine(day, time(), UTC)
+    return start, start + timedelta(days=1)
+
+
+@asynccontextmanager
+async def connected(dsn: str, timeout_s: float) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of one's own; queries over a whole day may take long."""
+    connection = await asyncpg.connect(
+        dsn,
+        timeout=timeout_s,
+        command_timeout=3600,
+        server_settings={"application_name": "hubgate-archive", "timezone": "UTC"},
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=timeout_s)
