@@ -3,7 +3,9 @@
 For containers. The process becomes Envoy, so that a signal reaches Envoy itself.
 """
 
+import json
 import os
+import secrets
 import socket
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from pydantic import Field
 from local import binaries
 from local.errors import LocalError
 from local.settings import packaged_bootstrap
+from runtime.clock import Clock, SystemClock
 from runtime.settings import Address, AddressField, EnvironmentModel, SettingsError
 
 CLUSTER: Final = "hubgate"
@@ -56,13 +59,36 @@ class EnvoySettings(EnvoyRoom):
     envoy_bootstrap: Path = Field(default_factory=packaged_bootstrap)
 
 
-def bootstrap(template: str, settings: EnvoySettings) -> str:
+def new_incarnation(clock: Clock) -> str:
+    """Name one life of an Envoy: later ones sort behind, no two are equal."""
+    return f"{int(clock.now() * 1000):013d}-{secrets.token_hex(4)}"
+
+
+def admin_placeholders(address: Address) -> dict[str, str | int]:
+    """Where the admin interface listens, as the bootstrap names it.
+
+    A Unix socket is for Envoy's own user and group only: who reaches it can stop Envoy.
+    """
+    if address.path is not None:
+        listen: object = {"pipe": {"path": address.path, "mode": 0o660}}
+    else:
+        listen = {
+            "socket_address": {"address": address.host, "port_value": address.port}
+        }
+    return {
+        "admin_address": json.dumps(listen),
+        "admin_host": address.host,
+        "admin_port": address.port,
+    }
+
+
+def bootstrap(template: str, settings: EnvoySettings, incarnation: str) -> str:
     """Fill in the bootstrap; a placeholder that it does not know is an error."""
     return Template(template).substitute(
         node_id=settings.node_id,
         node_cluster=CLUSTER,
-        admin_host=settings.envoy_admin.host,
-        admin_port=settings.envoy_admin.port,
+        incarnation=incarnation,
+        **admin_placeholders(settings.envoy_admin),
         ads_host=settings.ads_host,
         ads_port=settings.ads_port,
         **settings.placeholders(),
@@ -89,7 +115,11 @@ def main() -> None:
         # An entry point, like local/cli.py: nothing else reads this environment.
         settings = EnvoySettings.from_environ(os.environ)  # noqa: TID251
         binary = settings.envoy_binary or binaries.envoy()
-        configuration = bootstrap(settings.envoy_bootstrap.read_text(), settings)
+        configuration = bootstrap(
+            settings.envoy_bootstrap.read_text(),
+            settings,
+            new_incarnation(SystemClock()),
+        )
     except (SettingsError, LocalError, OSError, KeyError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_BAD_SETTINGS)

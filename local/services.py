@@ -8,14 +8,15 @@ from pathlib import Path
 from string import Template
 
 from local import binaries, probes
-from local.envoy import EnvoyRoom
+from local.envoy import CLUSTER, EnvoyRoom, admin_placeholders, new_incarnation
 from local.errors import LocalError
 from local.files import write_private
 from local.ports import Ports
 from local.processes import Spec
 from local.settings import Settings, packaged_bootstrap
 from local.state import DataDir
-from runtime.settings import SettingsError
+from runtime.clock import SystemClock
+from runtime.settings import Address, SettingsError
 
 #: Two of each: while one is replaced, its sibling answers.
 SIDECARS = ("authz", "ratelimit")
@@ -73,21 +74,25 @@ def envoy(plan: Plan) -> Spec:
     bootstrap = plan.data.path / "envoy.yaml"
     values = {
         "node_id": plan.settings.environ.get("HUBGATE_NODE_ID") or "local",
-        "node_cluster": "hubgate",
-        "admin_host": _LOOPBACK,
-        "admin_port": ports.envoy_admin,
+        "node_cluster": CLUSTER,
+        **admin_placeholders(Address(host=_LOOPBACK, port=ports.envoy_admin)),
         "ads_host": _LOOPBACK,
         "ads_port": ports.ads,
         **_room(plan.settings).placeholders(),
     }
     template = Template(packaged_bootstrap().read_text())
-    write_private(bootstrap, template.substitute(values).encode())
     admin = (_LOOPBACK, ports.envoy_admin)
     concurrency = plan.settings.environ.get("HUBGATE_ENVOY_CONCURRENCY")
 
     async def ready() -> None:
         await probes.answers(admin, "/ready")
         await probes.answers((plan.settings.reachable_host, ports.gateway), "/health")
+
+    async def prepare() -> None:
+        # At every start: each life of Envoy has a name of its own.
+        life = new_incarnation(SystemClock())
+        filled = template.substitute(values, incarnation=life)
+        write_private(bootstrap, filled.encode())
 
     async def drain() -> None:
         await probes.request("POST", admin, "/drain_listeners?graceful")
@@ -105,6 +110,7 @@ def envoy(plan: Plan) -> Spec:
             *("--component-log-level", "misc:error"),
         ),
         ready=ready,
+        prepare=prepare,
         before_stop=drain,
         stop_timeout_s=5.0,
     )

@@ -118,6 +118,12 @@ class AuthPolicy(StrEnum):
     ALLOW_EXPIRED = "allow_expired"
 
 
+#: Key of Envoy's node metadata that authz gets as labels of the destination; the
+#: labels say which Envoy asks, and which of its lives this is.
+NODE_LABELS: Final = "hubgate"
+LABEL_NODE: Final = "node"
+LABEL_INCARNATION: Final = "incarnation"
+
 #: Namespace in which Envoy keeps what authz returned as dynamic metadata.
 AUTHZ_NAMESPACE: Final = "envoy.filters.http.ext_authz"
 METADATA_USER_ID: Final = "user_id"

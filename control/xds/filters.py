@@ -169,6 +169,7 @@ def _ext_authz() -> ExtAuthz:
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         validate_mutations=True,
+        bootstrap_metadata_labels_key=contracts.NODE_LABELS,
         allowed_headers=ListStringMatcher(
             patterns=[StringMatcher(exact=name) for name in _AUTHZ_HEADERS]
         ),

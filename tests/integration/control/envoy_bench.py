@@ -322,8 +322,10 @@ async def an_envoy(
     values = {
         "node_id": "envoy-1",
         "node_cluster": "test",
-        "admin_host": "127.0.0.1",
-        "admin_port": port,
+        "incarnation": f"life-{port}",
+        "admin_address": json.dumps(
+            {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+        ),
         "ads_host": "127.0.0.1",
         "ads_port": ads_port,
         "max_heap_bytes": max_heap_mb * 1024 * 1024,

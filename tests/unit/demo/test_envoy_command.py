@@ -1,17 +1,26 @@
 """`python -m local.envoy`: from an environment to Envoy's command line."""
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from local import binaries
-from local.envoy import EnvoySettings, argv, bootstrap, main
-from runtime.settings import SettingsError
+from local.envoy import (
+    EnvoySettings,
+    admin_placeholders,
+    argv,
+    bootstrap,
+    main,
+    new_incarnation,
+)
+from runtime.clock import FakeClock
+from runtime.settings import Address, SettingsError
 
 TEMPLATE = (
     "${node_id} ${node_cluster} ${admin_host}:${admin_port} ${ads_host}:${ads_port}"
-    " ${max_heap_bytes} ${max_connections}"
+    " ${max_heap_bytes} ${max_connections} ${incarnation}"
 )
 
 
@@ -26,13 +35,32 @@ def test_the_bootstrap_is_filled_in_from_the_environment() -> None:
             "HUBGATE_ENVOY_MAX_CONNECTIONS": "100",
         }
     )
-    filled = bootstrap(TEMPLATE, settings)
-    assert filled == "edge-1 hubgate 127.0.0.1:9902 control:18001 67108864 100"
+    filled = bootstrap(TEMPLATE, settings, "life-1")
+    assert filled == "edge-1 hubgate 127.0.0.1:9902 control:18001 67108864 100 life-1"
+
+
+def test_the_admin_interface_listens_on_a_port_or_a_private_socket() -> None:
+    port = admin_placeholders(Address(host="127.0.0.1", port=9))["admin_address"]
+    socket = admin_placeholders(Address(path="/run/envoy.sock"))["admin_address"]
+
+    assert json.loads(str(port)) == {
+        "socket_address": {"address": "127.0.0.1", "port_value": 9}
+    }
+    assert json.loads(str(socket)) == {"pipe": {"path": "/run/envoy.sock", "mode": 432}}
+
+
+def test_a_later_life_sorts_behind_and_none_has_the_name_of_another() -> None:
+    clock = FakeClock()
+    first, twin = new_incarnation(clock), new_incarnation(clock)
+    clock.advance(0.001)
+
+    assert first != twin
+    assert max(first, twin) < new_incarnation(clock)
 
 
 def test_an_unknown_placeholder_is_an_error() -> None:
     with pytest.raises(KeyError):
-        bootstrap("${nobody}", EnvoySettings.from_environ({}))
+        bootstrap("${nobody}", EnvoySettings.from_environ({}), "life-1")
 
 
 def test_a_name_cannot_add_to_the_bootstrap() -> None:

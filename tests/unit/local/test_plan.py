@@ -102,14 +102,28 @@ def test_what_the_environment_says_is_kept(tmp_path: Path) -> None:
     assert environ["PYTHONPATH"].split(":")[1:] == ["/x"]
 
 
-def test_envoys_bootstrap_is_filled_in_and_private(plan: Plan) -> None:
+async def test_envoys_bootstrap_is_filled_in_and_private(plan: Plan) -> None:
     spec = services.envoy(plan)
     bootstrap = plan.data.path / "envoy.yaml"
+    assert spec.prepare is not None
+    await spec.prepare()
 
     assert str(bootstrap) in spec.argv
     assert "port_value: 18000" in bootstrap.read_text()
     assert "${" not in bootstrap.read_text()
     assert bootstrap.stat().st_mode & 0o077 == 0
+
+
+async def test_an_envoy_that_starts_again_is_another_incarnation(plan: Plan) -> None:
+    spec = services.envoy(plan)
+    bootstrap = plan.data.path / "envoy.yaml"
+    lives = set()
+    for _ in range(2):
+        assert spec.prepare is not None
+        await spec.prepare()
+        lives.add(bootstrap.read_text().partition("incarnation: ")[2].split('"')[1])
+
+    assert len(lives) == 2
 
 
 async def test_a_socket_of_a_killed_service_is_removed_before_the_next(
