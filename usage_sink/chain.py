@@ -17,16 +17,16 @@ from usage_sink.seals import Batch, Seal, first_head, link
 
 _BEGIN: Final = f"""
 INSERT INTO {TABLE_CHAINS} (name, node) VALUES ($1, $2) ON CONFLICT DO NOTHING
-"""  # noqa: S608 - names of ours
+"""
 _LAST: Final = f"""
 SELECT chain, seal, head FROM {TABLE_CHAINS} LEFT JOIN {TABLE_SEALS} USING (chain)
 WHERE name = $1 ORDER BY seal DESC NULLS LAST LIMIT 1
-"""  # noqa: S608 - names of ours
+"""
 _SEAL: Final = f"""
 INSERT INTO {TABLE_SEALS}
     (chain, seal, kind, day, rows, digest, previous, head, sealed_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-"""  # noqa: S608 - names of ours
+"""
 
 
 @dataclass(frozen=True, slots=True)

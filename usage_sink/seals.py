@@ -20,7 +20,8 @@ from enum import StrEnum
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_BEFORE_SEALS: Final = "before-seals"
+#: The chain of the rows that were there before there were seals: one seal, any day.
+BEFORE_SEALS: Final = 0
 
 
 class SealKind(StrEnum):
@@ -105,8 +106,3 @@ def link(previous: bytes, batches: Sequence[Batch]) -> list[Seal]:
         seals.append(Seal(batch, previous, head))
         previous = head
     return seals
-
-
-def is_before_seals(chain: str) -> bool:
-    """The chain of rows that a migration sealed: its one head is its digest's alone."""
-    return chain == _BEFORE_SEALS

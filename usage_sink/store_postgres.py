@@ -43,7 +43,7 @@ _COLUMN_LIST: Final = ", ".join(_WRITTEN)
 _MAKE_SCRATCH: Final = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS {_SCRATCH} ON COMMIT DELETE ROWS
 AS SELECT {_COLUMN_LIST} FROM {TABLE_USAGE_LOGS} WITH NO DATA
-"""  # noqa: S608 - names of ours
+"""
 
 # Ordered, so that two sinks that write the same batch can't deadlock. What is summed
 # and sealed is what was inserted, as the database holds it.
@@ -57,7 +57,7 @@ WITH new AS (
 )
 SELECT seal, count(*) AS rows, {rows_digest(SealKind.USAGE)} AS digest, now() AS at
 FROM new GROUP BY seal
-"""  # noqa: S608 - names of ours
+"""
 
 # The first time that was reported for an id counts: a caller that asks the clock
 # again for each attempt would otherwise be charged for each.
@@ -65,11 +65,11 @@ _NOTE_REPORTED: Final = f"""
 INSERT INTO {TABLE_REPORT_IDS} (id, created_at)
 SELECT id, min(created_at) FROM {_SCRATCH} WHERE usage_source = $1
 GROUP BY id ORDER BY id ON CONFLICT DO NOTHING
-"""  # noqa: S608 - names of ours
+"""
 _DROP_REPEATED: Final = f"""
 DELETE FROM {_SCRATCH} s USING {TABLE_REPORT_IDS} r
 WHERE s.usage_source = $1 AND s.id = r.id AND s.created_at <> r.created_at
-"""  # noqa: S608 - names of ours
+"""
 
 _ADJUSTMENT_COLUMNS: Final = (
     *("id", "usage_id", "usage_created_at", "tokens", "input_tokens"),
@@ -88,7 +88,7 @@ WITH new AS (
 )
 SELECT seal, count(*) AS rows, {rows_digest(SealKind.ADJUSTMENT)} AS digest, now() AS at
 FROM new GROUP BY seal
-"""  # noqa: S608 - names of ours
+"""
 
 
 _SETTLE_LATE: Final = _adjust(f"""
@@ -104,7 +104,7 @@ _SETTLE_LATE: Final = _adjust(f"""
     FROM {_SCRATCH} s JOIN {TABLE_USAGE_LOGS} l USING (id, created_at)
     WHERE l.outcome = 'unsettled' AND s.outcome <> 'unsettled'
     ORDER BY s.id
-""")  # noqa: S608 - names of ours
+""")
 
 _ADJUST: Final = _adjust(
     "SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::int[], "
@@ -115,7 +115,7 @@ _ADJUST: Final = _adjust(
 _ARCHIVED: Final = f"""
 SELECT day FROM {TABLE_ARCHIVES}
 WHERE day = ANY ($1::date[]) AND dropped_at IS NOT NULL AND restored_at IS NULL
-"""  # noqa: S608 - names of ours
+"""
 
 _QUARANTINE: Final = f"""
 WITH new AS (
@@ -128,7 +128,7 @@ SELECT $4, date_bin('1 minute', now(), '2000-01-01+00'), count(*) FROM new
 HAVING count(*) > 0
 ON CONFLICT (node, minute) DO UPDATE SET
     quarantined = t.quarantined + excluded.quarantined
-"""  # noqa: S608 - names of ours
+"""
 
 _VALUE_LIMIT: Final = 1024
 _ATTRIBUTE_LIMIT: Final = 64

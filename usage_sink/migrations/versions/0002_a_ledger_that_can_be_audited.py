@@ -154,22 +154,27 @@ CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON usage_report
     FOR EACH STATEMENT EXECUTE FUNCTION usage_refuse_change();
 """
 
-# What rows there are is sealed with the expression of that day's `seals.py`.
+# What rows there are is sealed as `seals.py` does it.
 _BEFORE = f"""
 INSERT INTO usage_chains (chain, name, node) OVERRIDING SYSTEM VALUE
 VALUES (0, 'before-seals', 'migration');
 INSERT INTO usage_seals
     (chain, seal, kind, day, rows, digest, previous, head, sealed_at)
-SELECT 0, 0, 'usage', '1970-01-01', count(*),
-    sha256(string_agg(sha256(convert_to(ROW(
+SELECT 0, 0, 'usage', '1970-01-01', rows, digest, sha256('before-seals'),
+    sha256(sha256('before-seals') || convert_to(concat_ws('|',
+        0, 'usage', '1970-01-01', rows, encode(digest, 'hex'),
+        (extract(epoch FROM now()) * 1000000)::bigint), 'UTF8')),
+    now()
+FROM (
+    SELECT count(*) AS rows, sha256(string_agg(sha256(convert_to(ROW(
         id, user_id, service, model, tokens, credits, metadata,
         (extract(epoch FROM created_at) * 1000000)::bigint, route, method, status,
         outcome, duration_ms, bytes_received, bytes_sent, input_tokens, output_tokens,
         cached_tokens, reasoning_tokens, usage_source, pricing, price_version, role,
         node, (extract(epoch FROM recorded_at) * 1000000)::bigint, chain, seal
-    )::text, 'UTF8')), '' ORDER BY id, created_at)),
-    sha256('before-seals'), sha256('before-seals'), now()
-FROM usage_logs HAVING count(*) > 0;
+    )::text, 'UTF8')), '' ORDER BY id, created_at)) AS digest
+    FROM usage_logs HAVING count(*) > 0
+) AS everything;
 INSERT INTO usage_hourly
 SELECT date_bin('1 hour', created_at, '2000-01-01+00'), coalesce(user_id, ''), service,
     coalesce(model, ''), status / 100, count(*), count(*) FILTER (WHERE status >= 400),
