@@ -77,7 +77,12 @@ def build(settings: Settings, metrics: Metrics) -> Control:
     """Raises SettingsError: a file that settings name is not what it should be."""
     clock, deployment = SystemClock(), settings.deployment()
     client = redis.connect(settings.redis_url, timeout_s=settings.redis_timeout_s)
-    database = Database(settings.database_url, settings.database_timeout_s, clock)
+    database = Database(
+        settings.database_url,
+        settings.database_timeout_s,
+        clock,
+        migrates=settings.migrate,
+    )
     snapshots, rules = SnapshotCache(metrics, clock), RulesPublisher(client)
     ports = Ports(
         store=PostgresConfigStore(database),

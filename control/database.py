@@ -20,10 +20,13 @@ MAX_CONNECTIONS = 8
 class Database:
     """A pool once the server was there; it reconnects by itself after that."""
 
-    def __init__(self, dsn: str, timeout_s: float, clock: Clock) -> None:
+    def __init__(
+        self, dsn: str, timeout_s: float, clock: Clock, *, migrates: bool = True
+    ) -> None:
         self._dsn = dsn
         self._timeout_s = timeout_s
         self._clock = clock
+        self._migrates = migrates
         self._pool: asyncpg.Pool | None = None
 
     @property
@@ -63,7 +66,9 @@ class Database:
         )
         try:
             with postgres.wrap_errors():
-                await postgres.migrate(self._dsn, package="control")
+                await postgres.open_schema(
+                    self._dsn, "control", migrates=self._migrates
+                )
         except DBAPIError as error:
             pool.terminate()
             raise DatabaseUnavailable(str(error.orig)) from error

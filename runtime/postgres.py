@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -21,6 +22,7 @@ log = get_logger(__name__)
 RETRY_INTERVAL_S = 0.25
 #: Serialises migrations of all processes of one database ("hubg" in ASCII).
 _MIGRATION_LOCK = 0x68756267
+_CHECK_TIMEOUT_S = 10.0
 
 
 class DatabaseUnavailable(Exception):
@@ -96,8 +98,8 @@ async def ping(pool: asyncpg.Pool) -> None:
         await pool.fetchval("SELECT 1")
 
 
-async def migrate(dsn: str, package: str) -> None:
-    """Bring the tables that `package` owns to their newest version.
+async def migrate(dsn: str, package: str, revision: str = "head") -> None:
+    """Bring the tables that `package` owns to a version, the newest by default.
 
     Runs `<package>/migrations` (Alembic) in one transaction under an advisory lock,
     so that processes started together do not clash.
@@ -108,9 +110,34 @@ async def migrate(dsn: str, package: str) -> None:
             await connection.execute(
                 text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK}
             )
-            await connection.run_sync(_upgrade, package)
+            await connection.run_sync(_upgrade, package, revision)
     finally:
         await engine.dispose()
+
+
+async def open_schema(dsn: str, package: str, *, migrates: bool) -> None:
+    """Migrate, or see to it that someone else has.
+
+    Raises:
+        DatabaseUnavailable: not migrated yet, or no answer.
+    """
+    if migrates:
+        await migrate(dsn, package)
+        return
+    with wrap_errors():
+        connection = await asyncpg.connect(dsn, timeout=_CHECK_TIMEOUT_S)
+        try:
+            found = await connection.fetchval(
+                f"SELECT version_num FROM {version_table(package)}",  # noqa: S608 - a name of ours
+                timeout=_CHECK_TIMEOUT_S,
+            )
+        finally:
+            await connection.close(timeout=_CHECK_TIMEOUT_S)
+    scripts = ScriptDirectory.from_config(_config(package))
+    older = {script.revision for script in scripts.walk_revisions()}
+    # A version that is not known here is newer: this process is about to be replaced.
+    if found in older - {scripts.get_current_head()}:
+        raise DatabaseUnavailable(f"run `python -m {package}.migrate` first")
 
 
 def version_table(package: str) -> str:
@@ -118,15 +145,20 @@ def version_table(package: str) -> str:
     return f"alembic_version_{package}"
 
 
-def _upgrade(connection: Connection, package: str) -> None:
+def _config(package: str) -> Config:
     config = Config()
     root = importlib.import_module(package).__file__
     if root is None:
         raise ModuleNotFoundError(f"{package} has no folder of its own")
     config.set_main_option("script_location", str(Path(root).parent / "migrations"))
+    return config
+
+
+def _upgrade(connection: Connection, package: str, revision: str) -> None:
+    config = _config(package)
     config.attributes["connection"] = connection
     config.attributes["version_table"] = version_table(package)
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def _sqlalchemy_url(dsn: str) -> str:

@@ -184,3 +184,5 @@ class PostgresSettings(EnvironmentModel):
 
     database_url: str = Field(pattern=r"^postgres(ql)?://")
     database_timeout_s: float = Field(default=5.0, gt=0, le=300)
+    #: False: `python -m <service>.migrate` does it, as the owner of the tables.
+    migrate: bool = True

@@ -49,22 +49,22 @@ SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = to_regclass($1) AND c.relname ~ '_[0-9]{8}$' ORDER BY day
 """
-_RESTORED: Final = f"SELECT day FROM {TABLE_ARCHIVES} WHERE restored_at IS NOT NULL"  # noqa: S608 - names of ours
+_RESTORED: Final = f"SELECT day FROM {TABLE_ARCHIVES} WHERE restored_at IS NOT NULL"
 
 _ROWS: Final = f"""
 SELECT {_STORED}, billable
 FROM {TABLE_USAGE_LOGS} WHERE {_DAY} ORDER BY created_at, id
-"""  # noqa: S608 - names of ours
+"""
 _SEALS: Final = f"""
 SELECT name, chain, seal, rows, digest, previous, head, sealed_at
 FROM {TABLE_SEALS} JOIN {TABLE_CHAINS} USING (chain)
 WHERE day = $1 AND kind = '{SealKind.USAGE}' ORDER BY chain, seal
-"""  # noqa: S608 - names of ours
+"""
 
 _MAKE_SCRATCH: Final = f"""
 CREATE TEMPORARY TABLE {_SCRATCH} ON COMMIT DROP
 AS SELECT {_STORED} FROM {TABLE_USAGE_LOGS} WITH NO DATA
-"""  # noqa: S608 - names of ours
+"""
 
 _NOTE: Final = f"""
 INSERT INTO {TABLE_ARCHIVES} (day, file, rows, tokens, credits, sha256)
@@ -72,7 +72,7 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (day) DO UPDATE SET file = excluded.file, rows = excluded.rows,
     tokens = excluded.tokens, credits = excluded.credits, sha256 = excluded.sha256,
     archived_at = now()
-"""  # noqa: S608 - names of ours
+"""
 
 
 class Fate(StrEnum):
@@ -162,7 +162,7 @@ async def _write(connection: asyncpg.Connection, folder: Path, day: date) -> Man
             raise ArchiveDamaged(f"{count} rows were read, there are {sums.rows}")
         sealed = await _copy(connection, seals, parquet.SEALS_SCHEMA, _SEALS, (day,))
         version = await connection.fetchval(
-            f"SELECT version_num FROM {version_table('usage_sink')}"  # noqa: S608 - a name of ours
+            f"SELECT version_num FROM {version_table('usage_sink')}"
         )
         await connection.execute(_MAKE_SCRATCH)
         await load(connection, usage, _SCRATCH)
@@ -233,7 +233,7 @@ async def check(
         ArchiveDamaged: naming the first seal that differs.
     """
     found = await sums_of(connection, table, day)
-    total = await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - a name of ours
+    total = await connection.fetchval(f"SELECT count(*) FROM {table}")
     if found != sums or total != sums.rows:
         raise ArchiveDamaged(f"{found} instead of {sums}, {total} rows in all")
     bad = await connection.fetchrow(_differences(table), day)
@@ -254,7 +254,7 @@ FULL JOIN (SELECT chain, seal, rows, digest FROM {TABLE_SEALS}
 USING (chain, seal)
 WHERE f.rows IS DISTINCT FROM s.rows OR f.digest IS DISTINCT FROM s.digest
 ORDER BY chain, seal LIMIT 1
-"""  # noqa: S608 - names of ours
+"""
 
 
 async def _check_before_seals(connection: asyncpg.Connection, day: date) -> None:
@@ -276,7 +276,7 @@ async def _check_before_seals(connection: asyncpg.Connection, day: date) -> None
 async def sums_of(connection: asyncpg.Connection, table: str, day: date) -> Sums:
     """What the rows of `day` in `table` add up to."""
     (row,) = await connection.fetch(
-        "SELECT count(*), coalesce(sum(tokens), 0)::bigint,"  # noqa: S608 - names of ours
+        "SELECT count(*), coalesce(sum(tokens), 0)::bigint,"
         f" coalesce(sum(credits), 0)::bigint FROM {table} WHERE {_DAY}",
         *bounds(day),
     )

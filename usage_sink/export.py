@@ -30,11 +30,11 @@ _HOLD: Final = f"LOCK TABLE {TABLE_USAGE_LOGS} IN ACCESS SHARE MODE"
 _ROWS: Final = f"""
 SELECT {", ".join(parquet.SHOWN)} FROM {TABLE_USAGE_LOGS}
 WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at, id
-"""  # noqa: S608 - names of ours
+"""
 _IS_AWAY: Final = f"""
 SELECT EXISTS (SELECT FROM {TABLE_ARCHIVES}
     WHERE day = $1 AND dropped_at IS NOT NULL AND restored_at IS NULL)
-"""  # noqa: S608 - names of ours
+"""
 _METADATA: Final = parquet.SHOWN.index("metadata")
 _CREATED_AT: Final = parquet.SHOWN.index("created_at")
 

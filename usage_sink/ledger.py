@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from runtime.clock import Clock
 from runtime.lifecycle import wait_or_stop
 from runtime.logs import get_logger
-from runtime.postgres import DatabaseUnavailable, connect_pool, migrate, ping
+from runtime.postgres import DatabaseUnavailable, connect_pool, open_schema, ping
 from usage_sink.chain import Chain
 from usage_sink.partitions import keep_partitions, make_partitions
 from usage_sink.settings import Settings
@@ -81,7 +81,9 @@ class Ledger:
             clock=self._clock,
         )
         try:
-            await migrate(settings.database_url, package="usage_sink")
+            await open_schema(
+                settings.database_url, "usage_sink", migrates=settings.migrate
+            )
             days = settings.usage_sink_partition_days
             await make_partitions(pool, self._clock.now(), days)
         except BaseException:

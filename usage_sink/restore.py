@@ -21,10 +21,10 @@ from usage_sink.schema import TABLE_ARCHIVES
 _NOTED: Final = f"""
 SELECT rows, tokens, credits, sha256 FROM {TABLE_ARCHIVES}
 WHERE day = $1 AND dropped_at IS NOT NULL AND restored_at IS NULL
-"""  # noqa: S608 - names of ours
+"""
 _RESTORED: Final = f"""
 UPDATE {TABLE_ARCHIVES} SET restored_at = now() WHERE day = $1
-"""  # noqa: S608 - names of ours
+"""
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '10s'"
 
 

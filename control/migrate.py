@@ -1,0 +1,46 @@
+"""`python -m control.migrate`: control's tables and its login, once, by their owner.
+
+Control reads the ledger and keeps the history of configurations; with this login it
+can do nothing else (HUBGATE_MIGRATE=false: it waits until this has run).
+"""
+
+import asyncio
+import os
+
+from runtime import lifecycle
+from runtime.contracts import TABLE_CONFIG_REVISIONS
+from runtime.logins import Login, ensure_login
+from runtime.postgres import migrate
+from runtime.settings import PostgresSettings, SecretFileField
+
+PACKAGE = "control"
+LOGIN = "hubgate_control"
+READER = "hubgate_reader"
+_GRANTS = (
+    f"GRANT SELECT, INSERT ON {TABLE_CONFIG_REVISIONS} TO {LOGIN}",
+    f"GRANT UPDATE (status, reason) ON {TABLE_CONFIG_REVISIONS} TO {LOGIN}",
+)
+
+
+class Settings(PostgresSettings):
+    """`database_url` is the owner's; the login is made when its password is given."""
+
+    control_password_file: SecretFileField | None = None
+
+
+async def main(_: asyncio.Event) -> None:
+    settings = Settings.from_environ(os.environ)  # noqa: TID251 - a composition root
+    await migrate(settings.database_url, PACKAGE)
+    if settings.control_password_file is not None:
+        login = Login(
+            name=LOGIN,
+            group=READER,
+            password=settings.control_password_file.text(),
+            package=PACKAGE,
+            grants=_GRANTS,
+        )
+        await ensure_login(settings.database_url, login)
+
+
+if __name__ == "__main__":
+    lifecycle.run(main)
