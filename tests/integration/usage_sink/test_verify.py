@@ -12,6 +12,7 @@ import pytest
 from tests.builders_ledger import START, a_ledger, a_record, a_store
 from usage_sink.events import Usage
 from usage_sink.heads import Head, Heads, read
+from usage_sink.rebuild import rebuild
 from usage_sink.seals import Batch, SealKind, first_head, link, rows_digest
 from usage_sink.store_postgres import PostgresUsageStore
 from usage_sink.verify import Report, verify
@@ -330,3 +331,31 @@ async def test_heads_that_can_not_be_kept_stop_nothing(
 
     assert written.new == 1
     assert not Heads(tmp_path / "no" / "file").append([Head("c", 1, b"")])
+
+
+async def test_sums_can_be_made_again_from_the_rows(ledger: Ledger) -> None:
+    await ledger.pool.execute(
+        "INSERT INTO usage_minutes (node, minute, admitted) VALUES ('n', $1, 4)", START
+    )
+    await ledger.tamper(
+        "DELETE FROM usage_hourly", "UPDATE usage_minutes SET recorded = 9"
+    )
+    bad = await ledger.verify()
+    rebuilt = await rebuild(ledger.url, START.date(), START.date())
+
+    assert not bad.is_good
+    assert (await ledger.verify()).is_good
+    assert (rebuilt.hours, rebuilt.left) == (1, ())
+    assert await ledger.pool.fetchval("SELECT sum(admitted) FROM usage_minutes") == 4
+
+
+async def test_sums_of_an_archived_day_are_left_as_they_are(ledger: Ledger) -> None:
+    await ledger.pool.execute(
+        "INSERT INTO usage_archives (day, file, rows, tokens, credits, sha256, "
+        "dropped_at) VALUES ($1, 'f', 40, 0, 0, '', now())",
+        START.date(),
+    )
+    rebuilt = await rebuild(ledger.url, START.date(), START.date())
+
+    assert (rebuilt.hours, rebuilt.left) == (0, (START.date(),))
+    assert await ledger.pool.fetchval("SELECT sum(requests) FROM usage_hourly") == 40

@@ -1,0 +1,100 @@
+"""Makes the sums by hour and minute again from the rows, when they differ."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import asyncpg
+
+from runtime.contracts import TABLE_USAGE_LOGS
+from runtime.postgres import wrap_errors
+from usage_sink import rollups
+from usage_sink.rollups import Sums
+from usage_sink.schema import TABLE_ARCHIVES
+
+_CONNECT_TIMEOUT_S: Final = 10.0
+#: The sinks wait meanwhile and keep what comes in their spools; not for ever.
+_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '30s'"
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """Rows of sums that were made; days whose rows are only in an archive were left."""
+
+    hours: int
+    minutes: int
+    left: tuple[date, ...]
+
+
+async def rebuild(dsn: str, first: date, last: date) -> Rebuilt:
+    """Make the sums of all UTC days from `first` to `last` again. The owner's task.
+
+    Raises:
+        DatabaseUnavailable: nothing was changed.
+    """
+    with wrap_errors():
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
+        try:
+            async with connection.transaction():
+                return await _rebuild(connection, first, last)
+        finally:
+            await connection.close()
+
+
+async def _rebuild(connection: asyncpg.Connection, first: date, last: date) -> Rebuilt:
+    await connection.execute(_LOCK_TIMEOUT)
+    for table in (rollups.HOURLY, rollups.MINUTES):
+        await connection.execute(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+    found = await connection.fetch(
+        f"SELECT day FROM {TABLE_ARCHIVES} WHERE day BETWEEN $1 AND $2 "
+        "AND dropped_at IS NOT NULL AND restored_at IS NULL ORDER BY day",
+        first,
+        last,
+    )
+    left = tuple(row["day"] for row in found)
+    hours = minutes = 0
+    for offset in range((last - first).days + 1):
+        day = first + timedelta(days=offset)
+        if day not in left:
+            hours += await _hours(connection, day)
+            minutes += await _minutes(connection, day)
+    return Rebuilt(hours, minutes, left)
+
+
+async def _hours(connection: asyncpg.Connection, day: date) -> int:
+    table = rollups.HOURLY
+    await connection.execute(f"DELETE FROM {table.name} WHERE {_of(table, day)}")
+    status = await connection.execute(
+        f"INSERT INTO {table.name} ({table.columns}) {rollups.hourly_of(_rows(day))}"
+    )
+    return _affected(status)
+
+
+async def _minutes(connection: asyncpg.Connection, day: date) -> int:
+    """The other counts of a minute do not come from rows, and stay."""
+    table = rollups.MINUTES
+    await connection.execute(
+        f"UPDATE {table.name} SET recorded = 0, unsettled = 0 WHERE {_of(table, day)}"
+    )
+    return _affected(await connection.execute(rollups.add_minutes(_rows(day))))
+
+
+def _rows(day: date) -> str:
+    start, end = _bounds(day)
+    return (
+        f"(SELECT * FROM {TABLE_USAGE_LOGS} "
+        f"WHERE created_at >= {start} AND created_at < {end})"
+    )
+
+
+def _of(table: Sums, day: date) -> str:
+    start, end = _bounds(day)
+    return f"{table.time} >= {start} AND {table.time} < {end}"
+
+
+def _bounds(day: date) -> tuple[str, str]:
+    return f"'{day}T00:00Z'", f"'{day + timedelta(days=1)}T00:00Z'"
+
+
+def _affected(status: str) -> int:
+    return int(status.rpartition(" ")[2])
