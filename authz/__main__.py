@@ -40,7 +40,8 @@ async def main(stop: asyncio.Event) -> None:
     )
     stamp = {"service": "authz", "node": settings.node_id}
     audit = Audit(stamp, clock, sys.stderr.write, settings.authz_audit)
-    service = AuthzService(authorizer, metrics, audit)
+    journal = settings.journal(clock, metrics)
+    service = AuthzService(authorizer, metrics, audit, journal)
     sessions = Sessions(blacklist, clock, metrics, settings.jwt_leeway_s)
     methods: list[Method] = [*service.methods(), *SessionService(sessions).methods()]
     server = GrpcServer(settings.authz_listen, methods, metrics)
@@ -54,6 +55,8 @@ async def main(stop: asyncio.Event) -> None:
     await server.stop(settings.drain_timeout_s)
     await ops.stop()
     audit.flush()
+    if journal is not None:
+        journal.close()
     await asyncio.gather(*background)
     await client.aclose()
 

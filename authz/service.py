@@ -13,14 +13,18 @@ from google.rpc.code_pb2 import OK, PERMISSION_DENIED
 from authz.audit import MAX_PATH_CHARACTERS, Attempt, Audit
 from authz.authorizer import AccessRequest, Authorizer
 from authz.decision import Allow, Decision, Deny, Policy, PolicyMissing, deny
+from authz.journal import Journal, start_of
 from runtime.answers import error_body
 from runtime.contracts import (
+    CONTEXT_SERVICE,
     HEADER_AUTHORIZATION,
     HEADER_CLIENT_ADDRESS,
     HEADER_REQUEST_ID,
     HEADER_USER_ID,
     HEADER_USER_ROLE,
     HEADER_WEBSOCKET_PROTOCOL,
+    LABEL_INCARNATION,
+    LABEL_NODE,
     METADATA_EXPIRES_AT,
     METADATA_ISSUED_AT,
     METADATA_REASON,
@@ -56,10 +60,17 @@ _CHALLENGES = {
 class AuthzService:
     """The adapter between Envoy and the authorizer."""
 
-    def __init__(self, authorizer: Authorizer, metrics: Metrics, audit: Audit) -> None:
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        metrics: Metrics,
+        audit: Audit,
+        journal: Journal | None = None,
+    ) -> None:
         self._authorizer = authorizer
         self._metrics = metrics
         self._audit = audit
+        self._journal = journal
 
     def methods(self) -> list[Unary]:
         return [
@@ -85,7 +96,9 @@ class AuthzService:
             log.exception("decision failed; denied")
             decision = deny(ErrorCode.AUTH_UNAVAILABLE, "internal_error")
         request_id = request.attributes.request.http.headers.get(HEADER_REQUEST_ID)
-        self._record(_attempt(request, decision, route))
+        self._record(attempt := _attempt(request, decision, route))
+        if self._journal is not None and isinstance(decision, Allow):
+            self._journal.record(_admission(request, attempt))
         response = _write(decision, request_id)
         if is_session and decision.claims is not None:
             _tell_session(response, decision.claims)
@@ -115,6 +128,25 @@ def _attempt(request: Any, decision: Decision, route: str) -> Attempt:
         address=http.headers.get(HEADER_CLIENT_ADDRESS, peer),
         request_id=http.headers.get(HEADER_REQUEST_ID),
     )
+
+
+def _admission(request: Any, attempt: Attempt) -> dict[str, str]:
+    """The request as the journal keeps it: contracts.ADMISSION_FIELDS."""
+    attributes = request.attributes
+    labels = attributes.destination.labels
+    return {
+        "id": attempt.request_id or "",
+        "start": start_of(attributes.request.time),
+        "node": labels.get(LABEL_NODE, ""),
+        "incarnation": labels.get(LABEL_INCARNATION, ""),
+        "route": attempt.route,
+        "service": attributes.context_extensions.get(CONTEXT_SERVICE, ""),
+        "method": attempt.method,
+        "path": attempt.path,
+        "user_id": attempt.user or "",
+        "role": attempt.role,
+        "reason": attempt.reason,
+    }
 
 
 def _read(request: Any) -> AccessRequest:

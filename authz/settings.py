@@ -1,10 +1,15 @@
 """What `authz` reads from the environment."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from authz.audit import AuditScope
 from authz.authorizer import OnRedisDown
+from authz.journal import Journal, Limits
+from runtime.clock import Clock
 from runtime.identity.settings import IdentitySettings
+from runtime.metrics import Metrics
 from runtime.settings import AddressField, RedisSettings, ServiceSettings
 
 
@@ -15,3 +20,13 @@ class Settings(ServiceSettings, RedisSettings, IdentitySettings):
     authz_on_redis_down: OnRedisDown = OnRedisDown.DENY
     authz_audit: AuditScope = AuditScope.ALL
     authz_stale_s: float = Field(default=30.0, ge=0, le=3600)
+    #: Without a folder no admission journal is kept.
+    authz_journal_dir: Path | None = None
+    authz_journal_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+
+    def journal(self, clock: Clock, metrics: Metrics) -> Journal | None:
+        """The admission journal, when there is a folder for one."""
+        if self.authz_journal_dir is None:
+            return None
+        limits = Limits(capacity_bytes=self.authz_journal_bytes)
+        return Journal(self.authz_journal_dir, clock, metrics, limits)

@@ -156,6 +156,25 @@ DESCRIPTOR_REQUEST_ID: Final = "request_id"
 
 _TOKEN_USAGE = "metadata.typed_filter_metadata['envoy.ai.token_usage']"
 
+#: Namespaces in which Envoy keeps what the events of a provider's stream said so far:
+#: numbers and our own constants in the first, the model's name (any length) apart.
+SSE_NAMESPACE: Final = "hubgate.sse"
+SSE_MODEL_NAMESPACE: Final = "hubgate.sse.model"
+SSE_MODEL: Final = "model"
+SSE_PROTOCOL: Final = "protocol"  # a number of envoy.type.ai.v3.LLMProtocol, as text
+SSE_INPUT: Final = "input"
+SSE_OUTPUT: Final = "output"
+SSE_CACHED: Final = "cached"  # a part of the input
+SSE_REASONING: Final = "reasoning"  # a part of the output
+#: Counted beside the input (Anthropic; Gemini's tools) or the output (Gemini).
+SSE_CACHE_READ: Final = "cache_read"
+SSE_CACHE_CREATION: Final = "cache_creation"
+SSE_TOOL_USE: Final = "tool_use"
+SSE_THOUGHTS: Final = "thoughts"
+
+#: Attributes so named hold one query parameter each (`logged_query_parameters`).
+QUERY_ATTRIBUTE: Final = "query."
+
 #: Attribute -> Envoy format string. The OTLP logger, the ALS logger (as custom
 #: tags) and the file log carry exactly these, as text; an attribute without a
 #: value is "-" or missing. `control` writes them, `usage_sink` reads them.
@@ -187,6 +206,15 @@ ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
     "llm_output": f"%CEL({_TOKEN_USAGE}.output_tokens)%",
     "llm_total": f"%CEL({_TOKEN_USAGE}.total_tokens)%",
     "llm_cached": f"%CEL({_TOKEN_USAGE}.input_token_details.cached_tokens)%",
+    "llm_cache_creation": (
+        f"%CEL({_TOKEN_USAGE}.input_token_details.cache_creation_tokens)%"
+    ),
+    "llm_tool_use": f"%CEL({_TOKEN_USAGE}.input_token_details.tool_use_tokens)%",
+    "llm_reasoning": f"%CEL({_TOKEN_USAGE}.output_token_details.reasoning_tokens)%",
+    "llm_provider_total": f"%CEL({_TOKEN_USAGE}.provider_total_tokens)%",
+    # A JSON object; the space keeps it a text in the file log, too.
+    "sse": f"%DYNAMIC_METADATA({SSE_NAMESPACE})% ",
+    "sse_model": f"%DYNAMIC_METADATA({SSE_MODEL_NAMESPACE}:{SSE_MODEL}):256%",
     "usage_service": f"%RESP({USAGE_HEADERS['service']})%",
     "usage_model": f"%RESP({USAGE_HEADERS['model']})%",
     "usage_input": f"%RESP({USAGE_HEADERS['input_tokens']})%",
@@ -195,6 +223,17 @@ ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
     "session_id": "%REQ(x-session-id)%",
     "conversation_id": "%REQ(x-conversation-id)%",
 }
+
+# --- The admission journal ------------------------------------------------------
+
+#: One JSON object per line, text only, for each request that authz let pass. The
+#: names are those of the access log; `authz` writes them, `usage_sink` reads them.
+ADMISSION_FIELDS: Final = (
+    *("id", "start", "node", "incarnation", "route", "service", "method", "path"),
+    *("user_id", "role", "reason"),
+)
+#: A segment of the journal; whoever gets its lock may take it away.
+JOURNAL_SUFFIX: Final = ".journal"
 
 # --- PostgreSQL -----------------------------------------------------------------
 

@@ -11,6 +11,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 MetricName = Literal[
     "hubgate_authz_decisions_total",
+    "hubgate_authz_journal_lines_total",
     "hubgate_authz_sessions",
     "hubgate_authz_sessions_ended_total",
     "hubgate_authz_store_failures_total",
@@ -72,6 +73,13 @@ METRICS: tuple[Metric, ...] = (
         Kind.COUNTER,
         "Requests decided, by verdict (allow, deny) and reason",
         ("verdict", "reason"),
+    ),
+    Metric(
+        "hubgate_authz_journal_lines_total",
+        Kind.COUNTER,
+        "Requests let pass, by what became of their journal line: written, lost (the"
+        " disk is full, or the journal)",
+        ("result",),
     ),
     Metric(
         "hubgate_authz_sessions",
