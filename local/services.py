@@ -3,9 +3,10 @@
 import asyncio
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 
 from local import binaries, probes
 from local.envoy import CLUSTER, EnvoyRoom, admin_placeholders, new_incarnation
@@ -26,6 +27,9 @@ _LOOPBACK = "127.0.0.1"
 #: Envoy's access log is flushed every 0.2 s; what is pending at TERM would be lost.
 _ACCESS_LOG_FLUSH_S = 0.6
 _DEFAULT_CONCURRENCY = "1"
+#: With it, days of the ledger that are older go to Parquet files.
+_KEEP_DAYS = "HUBGATE_LEDGER_KEEP_DAYS"
+_ARCHIVE_EVERY_S = "3600"
 _ROOT = Path(__file__).parent.parent
 
 
@@ -38,21 +42,39 @@ class Plan:
     ports: Ports
     redis_url: str
     database_url: str
+    #: Of each service that has one; with none, all use `database_url`.
+    logins: Mapping[str, str] = field(default_factory=dict)
 
     def environ(self) -> Mapping[str, str]:
-        """What every process gets."""
+        """What every process gets; never the database owner's password."""
         given = self.settings.environ
         paths = (str(_ROOT), given.get("PYTHONPATH", ""))
         common = {
             **given,
             "HUBGATE_ENV": given.get("HUBGATE_ENV") or "development",
             "HUBGATE_REDIS_URL": self.redis_url,
-            "HUBGATE_DATABASE_URL": self.database_url,
             "PYTHONPATH": ":".join(path for path in paths if path),
         }
         if self.settings.jwt_secret_file is not None:
             common["HUBGATE_JWT_SECRET_FILE"] = str(self.settings.jwt_secret_file)
         return common
+
+    def database(self, who: str) -> dict[str, str]:
+        """How `who` reaches the database."""
+        if who not in self.logins:
+            return {"HUBGATE_DATABASE_URL": self.database_url}
+        return {"HUBGATE_DATABASE_URL": self.logins[who], "HUBGATE_MIGRATE": "false"}
+
+    @property
+    def spool(self) -> Path:
+        """Where the usage sink keeps what is not in the ledger yet."""
+        return self.data.path / "spool"
+
+    @property
+    def archive(self) -> Path:
+        """Where old days of the ledger go."""
+        given = self.settings.environ.get("HUBGATE_ARCHIVE_DIR")
+        return Path(given).absolute() if given else self.data.path / "archive"
 
     def socket(self, name: str) -> Path:
         return self.data.run / f"{name}.sock"
@@ -61,6 +83,8 @@ class Plan:
 def services(plan: Plan) -> list[Spec]:
     """The four services and, with the demo, its upstreams."""
     specs = [_usage_sink(plan), _control(plan)]
+    if plan.settings.environ.get(_KEEP_DAYS):
+        specs.append(_archiver(plan))
     for kind in SIDECARS:
         specs.extend(_sidecar(plan, kind, number) for number in range(_REPLICAS))
     if plan.settings.demo:
@@ -129,14 +153,38 @@ def _python(module: str, *arguments: str) -> tuple[str, ...]:
 
 
 def _usage_sink(plan: Plan) -> Spec:
-    return _service(plan, "usage_sink", "usage_sink")
+    env = {
+        **plan.database("usage_sink"),
+        "HUBGATE_USAGE_SINK_SPOOL_DIR": str(plan.spool),
+    }
+    return _service(plan, "usage_sink", "usage_sink", env)
+
+
+def _archiver(plan: Plan) -> Spec:
+    async def prepare() -> None:
+        plan.archive.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    return Spec(
+        name="archiver",
+        kind="archiver",
+        argv=_python("usage_sink.tools", "archive", "--every", _ARCHIVE_EVERY_S),
+        env={**plan.database("archive"), "HUBGATE_ARCHIVE_DIR": str(plan.archive)},
+        prepare=prepare,
+        ready=_at_once,
+    )
+
+
+async def _at_once() -> None:
+    """Nothing waits for it."""
 
 
 def _sidecar(plan: Plan, kind: str, number: int) -> Spec:
     return _service(plan, kind, f"{kind}-{number}")
 
 
-def _service(plan: Plan, kind: str, name: str) -> Spec:
+def _service(
+    plan: Plan, kind: str, name: str, env: Mapping[str, str] = MappingProxyType({})
+) -> Spec:
     listen, ops = plan.socket(name), plan.socket(f"{name}-ops")
 
     async def prepare() -> None:
@@ -148,6 +196,7 @@ def _service(plan: Plan, kind: str, name: str) -> Spec:
         kind=kind,
         argv=_python(kind),
         env={
+            **env,
             f"HUBGATE_{kind.upper()}_LISTEN": f"unix:{listen}",
             "HUBGATE_OPS_LISTEN": f"unix:{ops}",
         },
@@ -161,6 +210,7 @@ def _control(plan: Plan) -> Spec:
     ports, settings = plan.ports, plan.settings
     http = (_LOOPBACK, ports.control)
     env = {
+        **plan.database("control"),
         "HUBGATE_CONTROL_LISTEN": f"{_LOOPBACK}:{ports.control}",
         "HUBGATE_CONTROL_UPSTREAM": f"{_LOOPBACK}:{ports.control}",
         "HUBGATE_ADS_LISTEN": f"{_LOOPBACK}:{ports.ads}",

@@ -9,7 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from local import ports, postgres, services, valkey, watchdog
+from local import logins, ports, postgres, services, valkey, watchdog
 from local.client import ControlClient
 from local.console import Console, Style
 from local.engines import ping_redis, postgres_spec, valkey_spec
@@ -97,6 +97,15 @@ class Stack:
         )
         await self._supervisor.start(engines)
         await _check_external(settings)
+        if plan.logins:
+            await logins.migrate(
+                plan.database_url, logins.password_files(plan.data.path), plan.environ()
+            )
+        else:
+            self._console.note(
+                "the database was given: one role for all services, the owner's rights"
+                " too (docs/ledger.md says how to give each its own)"
+            )
         await self._supervisor.start(services.services(plan))
         await self._supervisor.start([services.envoy(plan)])
         self._facts = _facts(plan, admin_token)
@@ -133,6 +142,7 @@ class Stack:
         specs: list[Spec] = []
         settings, path = self._settings, self._data.path
         redis_url, database_url = settings.redis_url, settings.database_url
+        own_logins: dict[str, str] = {}
         if redis_url is None:
             server = valkey.prepare(path / "redis", chosen.redis)
             specs.append(valkey_spec(server))
@@ -141,12 +151,14 @@ class Stack:
             cluster = await asyncio.to_thread(postgres.prepare, path / "postgres")
             specs.append(postgres_spec(cluster, chosen.postgres, self._id))
             database_url = cluster.url(chosen.postgres)
+            own_logins = logins.urls(database_url, logins.password_files(path))
         plan = Plan(
             settings=settings,
             data=self._data,
             ports=chosen,
             redis_url=redis_url,
             database_url=database_url,
+            logins=own_logins,
         )
         return specs, plan
 
@@ -170,6 +182,8 @@ def _facts(plan: Plan, admin_token: str) -> dict[str, Any]:
         "redis_url": plan.redis_url,
         "database_url": plan.database_url,
         "admin_token": admin_token,
+        "spool_dir": str(plan.spool),
+        "archive_dir": str(plan.archive),
         "pids": {},
         "data_dir": str(plan.data.path),
     }

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from local.services import Plan
 from local.settings import Settings
 from local.state import DataDir
 
+_URL = "HUBGATE_DATABASE_URL"
 _PORTS = Ports(
     gateway=3000,
     control=8000,
@@ -86,13 +88,32 @@ def test_upstreams_listen_where_control_is_told(plan: Plan) -> None:
     )
 
 
-def test_every_process_gets_the_engines_and_the_key(plan: Plan) -> None:
+def test_every_process_gets_redis_and_the_key(plan: Plan) -> None:
     environ = plan.environ()
 
     assert environ["HUBGATE_REDIS_URL"] == "redis://r"
-    assert environ["HUBGATE_DATABASE_URL"] == "postgresql://p"
     assert environ["HUBGATE_JWT_SECRET_FILE"] == str(plan.data.path / "jwt.secret")
     assert environ["HUBGATE_ENV"] == "development"
+
+
+def test_nobody_gets_the_owners_login_but_where_there_is_no_other(plan: Plan) -> None:
+    own = replace(plan, logins={"usage_sink": "postgresql://u", "control": "pg://c"})
+
+    for one, expected in (
+        (own, {"postgresql://u", "pg://c"}),
+        (plan, {"postgresql://p"}),
+    ):
+        environs = [{**one.environ(), **spec.env} for spec in services.services(one)]
+        urls = {each[_URL] for each in environs if _URL in each}
+        assert urls == expected
+
+
+def test_old_days_are_archived_where_a_number_of_days_is_given(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, HUBGATE_LEDGER_KEEP_DAYS="400")
+    (archiver,) = [s for s in services.services(plan) if s.kind == "archiver"]
+
+    assert archiver.env["HUBGATE_ARCHIVE_DIR"] == str(tmp_path / "archive")
+    assert plan.environ()["HUBGATE_LEDGER_KEEP_DAYS"] == "400"
 
 
 def test_what_the_environment_says_is_kept(tmp_path: Path) -> None:
