@@ -172,8 +172,10 @@ SSE_CACHE_CREATION: Final = "cache_creation"
 SSE_TOOL_USE: Final = "tool_use"
 SSE_THOUGHTS: Final = "thoughts"
 
-#: Attributes so named hold one query parameter each (`logged_query_parameters`).
-QUERY_ATTRIBUTE: Final = "query."
+#: Further attributes, when the operator lists query parameters to keep: their names
+#: separated by commas, and behind this prefix the value of each.
+QUERY_NAMES: Final = "query"
+QUERY_VALUE: Final = "query."
 
 #: Attribute -> Envoy format string. The OTLP logger, the ALS logger (as custom
 #: tags) and the file log carry exactly these, as text; an attribute without a

@@ -4,6 +4,7 @@ Flags: https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/
 """
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 
@@ -35,6 +36,7 @@ _UPSTREAM: Final = frozenset(
 )
 
 
+@lru_cache(maxsize=4096)
 def outcome_of(status: int, flags: str | None, details: str | None) -> Outcome:
     """The one outcome; a flag says more than a status (a cut stream has 200)."""
     raised = frozenset((flags or "").split(","))

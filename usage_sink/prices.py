@@ -73,6 +73,9 @@ class Charge:
     is_clamped: bool = False
 
 
+_FREE: Final = Charge(Pricing.FREE)
+
+
 class PriceBook:
     """A fixed list of prices under one version."""
 
@@ -105,9 +108,9 @@ class PriceBook:
         if event.reported_credits is not None:
             return _charge(Pricing.REPORTED, event.reported_credits, None)
         if not event.is_ai:
-            return Charge(Pricing.FREE)
+            return _FREE
         price = self.find(event.service, event.model or "", event.created_at)
-        if price is None or (price.is_by_token and not _is_counted(event.usage)):
+        if price is None or (price.is_by_token and not event.usage.is_counted):
             return Charge(Pricing.UNPRICED, version=self.version)
         return _charge(Pricing.PRICED, cost_of(event.usage, price), self.version)
 
@@ -208,10 +211,6 @@ def _charge(pricing: Pricing, cost: Decimal, version: str | None) -> Charge:
         version,
         is_clamped=whole > INT4_MAX,
     )
-
-
-def _is_counted(usage: Usage) -> bool:
-    return usage.input is not None or usage.output is not None
 
 
 def _pattern(glob: str) -> re.Pattern[str]:

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 from runtime.contracts import Pricing
@@ -37,6 +39,15 @@ COLUMNS: Final = (
     "node",
 )
 
+#: envoy.type.ai.v3.LLMProtocol
+_PROTOCOLS: Final = {
+    "1": "openai_chat_completions",
+    "2": "openai_responses",
+    "3": "anthropic_messages",
+    "4": "gemini_generate_content",
+}
+_NO_COST: Final = f'{{"ratePerToken":0,"totalCost":0,"currency":"{CURRENCY}"}}'
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -70,7 +81,7 @@ class UsageRecord:
             event.route,
             event.method,
             event.status,
-            event.outcome.value,
+            event.outcome,
             event.duration_ms,
             event.bytes_received,
             event.bytes_sent,
@@ -78,8 +89,8 @@ class UsageRecord:
             usage.output,
             usage.cached,
             usage.reasoning,
-            usage.source.value,
-            charge.pricing.value,
+            usage.source,
+            charge.pricing,
             charge.version,
             event.role,
             self.origin.node,
@@ -88,38 +99,37 @@ class UsageRecord:
     def metadata(self) -> str:
         """The platform's `UsageMetadata` as JSON text.
 
-        Billing is written by hand: JSON numbers hold any decimal exactly, Python's
-        encoder only floats.
+        Written by hand: JSON numbers hold any decimal exactly, Python's encoder only
+        floats; and what is the same in every row is not encoded for every row.
         """
         event = self.event
-        response: dict[str, object] = {
-            "statusCode": event.status,
-            "responseTime": event.duration_ms,
-            "size": event.bytes_sent,
-        }
-        if event.reason is not None:
-            response["reason"] = event.reason
-        document: dict[str, object] = {
-            "request": {
-                "endpoint": event.endpoint,
-                "method": event.method,
-                "parameters": {},
-            },
-            "response": response,
-            "system": {
-                "instanceId": self.origin.node,
-                "region": self.origin.region,
-                "version": self.origin.version,
-            },
-        }
-        if session := _session(event):
-            document["session"] = session
+        reason = "" if event.reason is None else f',"reason":{_quoted(event.reason)}'
+        return (
+            f'{{"request":{{"endpoint":{_quoted(event.endpoint)},'
+            f'"method":{_quoted(event.method)},'
+            f'"parameters":{_object(event.parameters)}}},'
+            f'"response":{{"statusCode":{event.status},'
+            f'"responseTime":{event.duration_ms},"size":{event.bytes_sent}{reason}}},'
+            f'"system":{_system(self.origin)}'
+            f'{self._further()},"billing":{self._billing()}}}'
+        )
+
+    def _further(self) -> str:
+        """Parts that few rows have."""
+        text = ""
+        if session := _session(self.event):
+            text = f',"session":{session}'
+        if provider := _provider(self.event):
+            text += f',"provider":{_encoded(provider)}'
+        if report := _report(self.event):
+            text += f',"report":{_encoded(report)}'
         if adjusted := self._adjusted():
-            document["adjusted"] = adjusted
-        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-        return f'{text[:-1]},"billing":{self._billing()}}}'
+            text += f',"adjusted":{_encoded(adjusted)}'
+        return text
 
     def _billing(self) -> str:
+        if not self.charge.cost:
+            return _NO_COST
         rate = rate_per_token(self.charge.cost, self.event.usage.total)
         return (
             f'{{"ratePerToken":{_number(rate)},'
@@ -127,6 +137,8 @@ class UsageRecord:
         )
 
     def _adjusted(self) -> list[str]:
+        if not self.event.adjusted and not self.charge.is_clamped:
+            return []
         clamped = ("credits",) if self.charge.is_clamped else ()
         return sorted({*self.event.adjusted, *clamped})
 
@@ -144,12 +156,56 @@ def is_unpriced(record: UsageRecord) -> bool:
     return record.charge.pricing is Pricing.UNPRICED
 
 
-def _session(event: UsageEvent) -> dict[str, str]:
-    named = {
-        "sessionId": event.session_id,
-        "conversationId": event.conversation_id,
-    }
-    return {key: value for key, value in named.items() if value is not None}
+def _session(event: UsageEvent) -> str:
+    session, conversation = event.session_id, event.conversation_id
+    if session is None and conversation is None:
+        return ""
+    if conversation is None:
+        return f'{{"sessionId":{_quoted(session)}}}'
+    if session is None:
+        return f'{{"conversationId":{_quoted(conversation)}}}'
+    return (
+        f'{{"sessionId":{_quoted(session)},"conversationId":{_quoted(conversation)}}}'
+    )
+
+
+def _provider(event: UsageEvent) -> dict[str, object]:
+    """What the provider said that has no column of its own."""
+    if event.protocol is None:
+        return {}
+    protocol = _PROTOCOLS.get(event.protocol, event.protocol)
+    return {"protocol": protocol, **dict(event.usage.details)}
+
+
+def _report(event: UsageEvent) -> dict[str, object]:
+    """What a service said of a usage that it reported."""
+    if event.parent_id is None and not event.labels:
+        return {}
+    parent = {} if event.parent_id is None else {"requestId": str(event.parent_id)}
+    return {**parent, "labels": dict(event.labels)}
+
+
+@lru_cache(maxsize=256)
+def _system(origin: Origin) -> str:
+    return _encoded(
+        {
+            "instanceId": origin.node,
+            "region": origin.region,
+            "version": origin.version,
+        }
+    )
+
+
+def _encoded(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _quoted(text: str | None) -> str:
+    return "null" if text is None else encode_basestring(text)
+
+
+def _object(pairs: tuple[tuple[str, str], ...]) -> str:
+    return _encoded(dict(pairs)) if pairs else "{}"
 
 
 def _number(value: object) -> str:

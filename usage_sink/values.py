@@ -6,20 +6,20 @@ marked row is worth more than a refused one.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 INT4_MAX: Final = 2**31 - 1
 INT8_MAX: Final = 2**63 - 1
 
-#: Envoy's "no value".
-_ABSENT: Final = ("", "-")
+#: Envoy's "no value"; the last where a space keeps the file log's value a text.
+_ABSENT: Final = frozenset({"-", "", "- "})
 #: PostgreSQL text can't hold NUL, UTF-8 can't hold a lone surrogate.
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-_DIGITS: Final = re.compile(r"[0-9]+", re.ASCII)
 #: Eleven digits reach the year 5138, well inside the calendar.
-_START: Final = re.compile(r"([0-9]{1,11})(?:\.([0-9]{1,6}))?", re.ASCII)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_DIGITS: Final = 11
 _INT8_DIGITS: Final = 19
 
 
@@ -35,25 +35,46 @@ def instant(text: str | None) -> datetime | None:
     Integer arithmetic only: `created_at` is part of the row's key, so every replay,
     over either transport, must give the identical instant.
     """
-    match = _START.fullmatch(text or "")
-    if match is None:
+    seconds, _, decimals = (text or "").partition(".")
+    whole = _second(seconds)
+    if whole is None or (decimals and not _is_number(decimals, 6)):
         return None
-    microseconds = int((match[2] or "").ljust(6, "0"))
-    return _EPOCH + timedelta(seconds=int(match[1]), microseconds=microseconds)
+    return whole.replace(microsecond=int(decimals.ljust(6, "0")))
+
+
+@lru_cache(maxsize=1024)
+def _second(text: str) -> datetime | None:
+    """The instant at which a second begins: many entries have the same."""
+    if not _is_number(text, _SECONDS_DIGITS):
+        return None
+    return datetime.fromtimestamp(int(text), UTC)
+
+
+def _is_number(text: str, digits: int) -> bool:
+    return len(text) <= digits and text.isdigit() and text.isascii()
 
 
 class Reader:
     """Reads one entry's attributes; `adjusted` names those it had to change."""
 
     def __init__(self, attributes: Mapping[str, str]) -> None:
-        self._attributes = attributes
+        # Most of an entry's attributes say nothing: they are left out once.
+        self._said = {
+            name: raw for name, raw in attributes.items() if raw not in _ABSENT
+        }
         self.adjusted: list[str] = []
+
+    def has_any(self, names: AbstractSet[str]) -> bool:
+        """One of `names` at least has a value."""
+        return not self._said.keys().isdisjoint(names)
 
     def text(self, name: str, limit: int = 128) -> str | None:
         """The cleaned value, at most `limit` characters; None when absent."""
-        raw = self._attributes.get(name, "")
-        if raw in _ABSENT:
+        raw = self._said.get(name)
+        if raw is None:
             return None
+        if len(raw) <= limit and raw.isprintable():
+            return raw  # nearly always, and nothing that PostgreSQL can't store
         value = clean(raw)
         if len(value) > limit:
             value = value[:limit]
@@ -63,10 +84,10 @@ class Reader:
 
     def count(self, name: str, largest: int = INT4_MAX) -> int | None:
         """A number >= 0, at most `largest`; None when absent or not a number."""
-        raw = self._attributes.get(name, "")
-        if raw in _ABSENT:
+        raw = self._said.get(name)
+        if raw is None:
             return None
-        if _DIGITS.fullmatch(raw) is None:
+        if not _is_number(raw, len(raw)):
             self.adjusted.append(name)
             return None
         # Longer texts are out of range anyway, and slow to convert.

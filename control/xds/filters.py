@@ -1,8 +1,8 @@
 """The HTTP filters in their order, and what a route asks of each.
 
 May this client come in (RBAC), is it a preflight (CORS), may this request pass
-(ext_authz), how many more (ratelimit), how large (body size), what did it use (AI
-answers only), which trace (Lua), then the router.
+(ext_authz), how many more (ratelimit), how large (body size), which trace (Lua), what
+did it use (AI answers only), then the router.
 """
 
 from functools import lru_cache
@@ -39,7 +39,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any
 
 from control.model import Route
-from control.xds import networks, rate_limits, sessions, tracing, wire
+from control.xds import ai_answers, networks, rate_limits, sessions, tracing, wire
 from control.xds.deployment import OnAuthzDown
 from runtime import contracts
 
@@ -50,9 +50,7 @@ _ADDRESS = "envoy.filters.http.header_mutation"
 CORS = "envoy.filters.http.cors"
 _EXT_AUTHZ = "envoy.filters.http.ext_authz"
 _BODY_SIZE = "envoy.filters.http.body_size_limit"
-_AI = "envoy.filters.http.ai_protocol_manager"
 _ROUTER = "envoy.filters.http.router"
-_AI_TYPE = "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager"
 _BODY_SIZE_TYPE = "envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit"
 
 AUTHZ_TIMEOUT_S = 0.6
@@ -85,20 +83,8 @@ def http_filters(
                 _BODY_SIZE_TYPE, {"max_request_bytes": max_request_bytes}
             ),
         ),
-        # Off but on `ai` routes: it parses every JSON answer that passes.
-        HttpFilter(
-            name=_AI,
-            disabled=True,
-            typed_config=wire.pack_untyped(
-                _AI_TYPE,
-                {
-                    "response_handling": {
-                        "token_usage": {"include_unconfigured_routes": True}
-                    }
-                },
-            ),
-        ),
         HttpFilter(name=tracing.FILTER, typed_config=tracing.lua()),
+        *ai_answers.http_filters(),
         # Its x-envoy headers stay on requests: the access log finds the path before
         # a rewrite in one of them. Answers lose them by the route configuration.
         HttpFilter(name=_ROUTER, typed_config=wire.pack(Router())),
@@ -122,7 +108,7 @@ def per_route(route: Route) -> dict[str, Any]:
         ),
     }
     if route.ai:
-        config[_AI] = _enabled()
+        config.update(ai_answers.enabled())
     if route.websocket:
         # It would count the messages of a connection that stays open for days.
         config[_BODY_SIZE] = _disabled()
@@ -203,8 +189,3 @@ def _unchecked() -> Any:
 @lru_cache(maxsize=1)
 def _disabled() -> Any:
     return wire.pack(FilterConfig(disabled=True))
-
-
-@lru_cache(maxsize=1)
-def _enabled() -> Any:
-    return wire.pack(FilterConfig(config=Any()))

@@ -22,6 +22,7 @@ from control.xds.rate_limits import TIMEOUT_S
 from control.xds.snapshot import ResourceType, Snapshot, build
 from runtime.settings import Address
 
+FILTER = "envoy.filters.http"
 UNIX = (Address(path="/run/x.sock"),)
 HERE = Deployment(
     listen=Address(host="127.0.0.1", port=3000),
@@ -232,12 +233,15 @@ def test_an_unlimited_route_switches_the_limiter_off() -> None:
 
 
 def test_only_ai_routes_have_their_answers_read() -> None:
-    key = "envoy.filters.http.ai_protocol_manager"
+    off = {one.name for one in manager().http_filters if one.disabled}
     ai, plain = one_route(path="/a", ai=True), one_route(path="/a")
+    readers = {
+        f"{FILTER}.{name}" for name in ("ai_protocol_manager", "sse_to_metadata")
+    }
 
-    assert key in ai.typed_per_filter_config
+    assert readers <= off & set(ai.typed_per_filter_config)
     assert list(ai.request_headers_to_remove) == ["accept-encoding"]
-    assert key not in plain.typed_per_filter_config
+    assert not off & set(plain.typed_per_filter_config)
 
 
 def test_a_stream_may_last_but_not_be_silent_for_ever() -> None:
@@ -325,8 +329,12 @@ def test_filters_run_from_identity_to_router() -> None:
         "ratelimit",
         "ext_proc",
         "body_size_limit",
-        "ai_protocol_manager",
         "lua",
+        "ai_protocol_manager",
+        "sse_to_metadata",
+        "gzip",
+        "brotli",
+        "zstd",
         "router",
     ]
 

@@ -290,6 +290,7 @@ class TestRow:
                 "currency": "credits",
             },
             "session": {"sessionId": "s1"},
+            "provider": {"protocol": "openai_chat_completions"},
             "system": {"instanceId": "node-1", "region": "local", "version": "0.1.0"},
         }
 

@@ -1,0 +1,185 @@
+"""What `ai` routes let Envoy read in a provider's answer; elsewhere all this is off.
+
+Two readers, since each knows what the other can't: `ai_protocol_manager` gives all
+counts of a whole answer, JSON or stream, at its end; `sse_to_metadata` keeps what the
+events of a stream have said so far, also when it is cut. Neither holds an answer back.
+Both read plain text only: `accept-encoding` is not sent to the provider, and what one
+compresses all the same is decompressed first.
+"""
+
+from functools import lru_cache
+
+import betterproto2
+from envoy_data_plane.envoy.config.core.v3 import (
+    RuntimeFeatureFlag,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.config.route.v3 import FilterConfig
+from envoy_data_plane.envoy.extensions.compression.brotli.decompressor.v3 import Brotli
+from envoy_data_plane.envoy.extensions.compression.gzip.decompressor.v3 import Gzip
+from envoy_data_plane.envoy.extensions.compression.zstd.decompressor.v3 import Zstd
+from envoy_data_plane.envoy.extensions.content_parsers.json.v3 import (
+    JsonContentParser,
+    JsonContentParserRuleConfig,
+)
+from envoy_data_plane.envoy.extensions.filters.http.decompressor.v3 import (
+    Decompressor,
+    DecompressorCommonDirectionConfig,
+    DecompressorRequestDirectionConfig,
+)
+from envoy_data_plane.envoy.extensions.filters.http.json_to_metadata.v3 import (
+    JsonToMetadataKeyValuePair,
+    JsonToMetadataRule,
+    JsonToMetadataSelector,
+    JsonToMetadataValueType,
+)
+from envoy_data_plane.envoy.extensions.filters.http.sse_to_metadata.v3 import (
+    SseToMetadata,
+    SseToMetadataProcessingRules,
+)
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: E501 - Envoy's name
+    HttpFilter,
+)
+from envoy_data_plane.google.protobuf import Any, Value
+
+from control.xds import wire
+from runtime import contracts
+
+MANAGER = "envoy.filters.http.ai_protocol_manager"
+_STREAM = "envoy.filters.http.sse_to_metadata"
+_DECOMPRESSOR = "envoy.filters.http.decompressor"
+_MANAGER_TYPE = "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager"
+
+#: A larger event is passed on unread; a picture in base64 may be one.
+MAX_EVENT_BYTES = 1024 * 1024
+
+#: Compressed by a provider that was not asked to.
+_LIBRARIES: dict[str, betterproto2.Message] = {
+    "gzip": Gzip(),
+    "brotli": Brotli(),
+    "zstd": Zstd(),
+}
+_NAMES = (MANAGER, _STREAM, *(f"{_DECOMPRESSOR}.{name}" for name in _LIBRARIES))
+
+#: Where in an event -> under which key, by provider. A later event replaces what an
+#: earlier one said: all providers count on from the beginning.
+_NUMBERS = {
+    # OpenAI chat completions, in the last event but one
+    "usage.prompt_tokens": contracts.SSE_INPUT,
+    "usage.completion_tokens": contracts.SSE_OUTPUT,
+    "usage.prompt_tokens_details.cached_tokens": contracts.SSE_CACHED,
+    "usage.completion_tokens_details.reasoning_tokens": contracts.SSE_REASONING,
+    # OpenAI responses
+    "response.usage.input_tokens": contracts.SSE_INPUT,
+    "response.usage.output_tokens": contracts.SSE_OUTPUT,
+    "response.usage.input_tokens_details.cached_tokens": contracts.SSE_CACHED,
+    "response.usage.output_tokens_details.reasoning_tokens": contracts.SSE_REASONING,
+    # Anthropic: message_start, then message_delta
+    "message.usage.input_tokens": contracts.SSE_INPUT,
+    "message.usage.output_tokens": contracts.SSE_OUTPUT,
+    "message.usage.cache_read_input_tokens": contracts.SSE_CACHE_READ,
+    "message.usage.cache_creation_input_tokens": contracts.SSE_CACHE_CREATION,
+    "usage.input_tokens": contracts.SSE_INPUT,
+    "usage.output_tokens": contracts.SSE_OUTPUT,
+    "usage.cache_read_input_tokens": contracts.SSE_CACHE_READ,
+    "usage.cache_creation_input_tokens": contracts.SSE_CACHE_CREATION,
+    # Gemini, in every event
+    "usageMetadata.promptTokenCount": contracts.SSE_INPUT,
+    "usageMetadata.candidatesTokenCount": contracts.SSE_OUTPUT,
+    "usageMetadata.cachedContentTokenCount": contracts.SSE_CACHED,
+    "usageMetadata.toolUsePromptTokenCount": contracts.SSE_TOOL_USE,
+    "usageMetadata.thoughtsTokenCount": contracts.SSE_THOUGHTS,
+}
+_MODELS = ("model", "response.model", "message.model", "modelVersion")
+#: What only this provider's events have -> envoy.type.ai.v3.LLMProtocol.
+_PROTOCOLS = {
+    "object": "1",
+    "response.object": "2",
+    "message.usage": "3",
+    "usageMetadata": "4",
+}
+
+
+def http_filters() -> list[HttpFilter]:
+    """The readers, then what must have been done to an answer before (from below)."""
+    manager: dict[str, object] = {
+        "response_handling": {"token_usage": {"include_unconfigured_routes": True}}
+    }
+    configs = [
+        wire.pack_untyped(_MANAGER_TYPE, manager),
+        wire.pack(_stream_reader()),
+        *(wire.pack(_decompressor(name)) for name in _LIBRARIES),
+    ]
+    return [
+        HttpFilter(name=name, disabled=True, typed_config=config)
+        for name, config in zip(_NAMES, configs, strict=True)
+    ]
+
+
+@lru_cache(maxsize=1)
+def enabled() -> dict[str, Any]:
+    """For a route: all of them."""
+    on = wire.pack(FilterConfig(config=Any()))
+    return dict.fromkeys(_NAMES, on)
+
+
+def _stream_reader() -> SseToMetadata:
+    parser = JsonContentParser(
+        rules=[
+            *(_rule(path, _number(key)) for path, key in _NUMBERS.items()),
+            *(_rule(path, _constant(text)) for path, text in _PROTOCOLS.items()),
+            *(_rule(path, _model()) for path in _MODELS),
+        ]
+    )
+    return SseToMetadata(
+        response_rules=SseToMetadataProcessingRules(
+            max_event_size=MAX_EVENT_BYTES,
+            content_parser=TypedExtensionConfig(
+                name="envoy.content_parsers.json", typed_config=wire.pack(parser)
+            ),
+        )
+    )
+
+
+def _rule(path: str, kept: JsonToMetadataKeyValuePair) -> JsonContentParserRuleConfig:
+    selectors = [JsonToMetadataSelector(key=key) for key in path.split(".")]
+    return JsonContentParserRuleConfig(
+        rule=JsonToMetadataRule(selectors=selectors, on_present=kept)
+    )
+
+
+def _number(key: str) -> JsonToMetadataKeyValuePair:
+    return JsonToMetadataKeyValuePair(
+        metadata_namespace=contracts.SSE_NAMESPACE,
+        key=key,
+        type=JsonToMetadataValueType.NUMBER,
+    )
+
+
+def _constant(text: str) -> JsonToMetadataKeyValuePair:
+    return JsonToMetadataKeyValuePair(
+        metadata_namespace=contracts.SSE_NAMESPACE,
+        key=contracts.SSE_PROTOCOL,
+        value=Value(string_value=text),
+    )
+
+
+def _model() -> JsonToMetadataKeyValuePair:
+    return JsonToMetadataKeyValuePair(
+        metadata_namespace=contracts.SSE_MODEL_NAMESPACE,
+        key=contracts.SSE_MODEL,
+        type=JsonToMetadataValueType.STRING,
+    )
+
+
+def _decompressor(name: str) -> Decompressor:
+    never = RuntimeFeatureFlag(default_value=False, runtime_key="hubgate.never")
+    return Decompressor(
+        decompressor_library=TypedExtensionConfig(
+            name=name, typed_config=wire.pack(_LIBRARIES[name])
+        ),
+        # A client's own body goes to the provider as it came.
+        request_direction_config=DecompressorRequestDirectionConfig(
+            common_config=DecompressorCommonDirectionConfig(enabled=never)
+        ),
+    )
