@@ -241,6 +241,7 @@ JOURNAL_SUFFIX: Final = ".journal"
 
 TABLE_USAGE_LOGS: Final = "usage_logs"
 TABLE_USAGE_HOURLY: Final = "usage_hourly"
+TABLE_USAGE_HOURLY_TOTALS: Final = "usage_hourly_totals"
 TABLE_USAGE_MINUTES: Final = "usage_minutes"
 TABLE_USAGE_WATERMARKS: Final = "usage_watermarks"
 TABLE_USAGE_ADJUSTMENTS: Final = "usage_adjustments"

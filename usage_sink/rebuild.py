@@ -9,7 +9,7 @@ import asyncpg
 from runtime.contracts import TABLE_USAGE_LOGS
 from runtime.postgres import wrap_errors
 from usage_sink import rollups
-from usage_sink.rollups import Sums
+from usage_sink.rollups import Rollup
 from usage_sink.schema import TABLE_ARCHIVES
 
 _CONNECT_TIMEOUT_S: Final = 10.0
@@ -43,7 +43,7 @@ async def rebuild(dsn: str, first: date, last: date) -> Rebuilt:
 
 async def _rebuild(connection: asyncpg.Connection, first: date, last: date) -> Rebuilt:
     await connection.execute(_LOCK_TIMEOUT)
-    for table in (rollups.HOURLY, rollups.MINUTES):
+    for table in rollups.ROLLUPS:
         await connection.execute(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
     found = await connection.fetch(
         f"SELECT day FROM {TABLE_ARCHIVES} WHERE day BETWEEN $1 AND $2 "
@@ -56,16 +56,17 @@ async def _rebuild(connection: asyncpg.Connection, first: date, last: date) -> R
     for offset in range((last - first).days + 1):
         day = first + timedelta(days=offset)
         if day not in left:
-            hours += await _hours(connection, day)
+            await _hours(connection, rollups.TOTALS, day)
+            hours += await _hours(connection, rollups.HOURLY, day)
             minutes += await _minutes(connection, day)
     return Rebuilt(hours, minutes, left)
 
 
-async def _hours(connection: asyncpg.Connection, day: date) -> int:
-    table = rollups.HOURLY
+async def _hours(connection: asyncpg.Connection, table: Rollup, day: date) -> int:
     await connection.execute(f"DELETE FROM {table.name} WHERE {_of(table, day)}")
     status = await connection.execute(
-        f"INSERT INTO {table.name} ({table.columns}) {rollups.hourly_of(_rows(day))}"
+        f"INSERT INTO {table.name} ({', '.join(table.columns)}) "
+        f"{rollups.calculated(table, _rows(day))}"
     )
     return _affected(status)
 
@@ -76,7 +77,7 @@ async def _minutes(connection: asyncpg.Connection, day: date) -> int:
     await connection.execute(
         f"UPDATE {table.name} SET recorded = 0, unsettled = 0 WHERE {_of(table, day)}"
     )
-    return _affected(await connection.execute(rollups.add_minutes(_rows(day))))
+    return _affected(await connection.execute(rollups.add(table, _rows(day))))
 
 
 def _rows(day: date) -> str:
@@ -87,7 +88,7 @@ def _rows(day: date) -> str:
     )
 
 
-def _of(table: Sums, day: date) -> str:
+def _of(table: Rollup, day: date) -> str:
     start, end = _bounds(day)
     return f"{table.time} >= {start} AND {table.time} < {end}"
 

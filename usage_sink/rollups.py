@@ -1,9 +1,10 @@
 """Sums by hour, kept beside the rows they sum. SQL text only; `store_postgres` runs it.
 
-A row of `usage_hourly` sums the ledger's rows of one hour (UTC), user, service, model
-and status class; '' stands for no user and no model. Latency is a histogram: `ms_50`
-counts the calls that took more than the edge before it and at most 50 ms.
-`adjusted_*` are the sums of the adjustments of those rows.
+A row of `usage_hourly` sums the ledger's rows of one hour (UTC), user, service, model,
+route and status class; `usage_hourly_totals` is the same over all users. '' stands for
+none. Latency is a histogram: `ms_50` counts the calls that took more than the edge
+before it and at most 50 ms. `adjusted_*` are the sums of those rows' adjustments.
+`usage_minutes` counts the rows by node and minute.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Final
 from runtime.contracts import (
     TABLE_USAGE_ADJUSTMENTS,
     TABLE_USAGE_HOURLY,
+    TABLE_USAGE_HOURLY_TOTALS,
     TABLE_USAGE_LOGS,
     TABLE_USAGE_MINUTES,
 )
@@ -21,124 +23,124 @@ LATENCY_EDGES_MS: Final = (
     *(1, 2, 5, 10, 20, 50, 100, 200, 500),
     *(1000, 2000, 5000, 10_000, 30_000, 60_000),
 )
-KEY: Final = ("hour", "user_id", "service", "model", "status_class")
-SUMS: Final = (
-    *("requests", "errors", "tokens", "input_tokens", "output_tokens"),
-    *("cached_tokens", "reasoning_tokens", "credits", "duration_ms"),
-)
+_DIMENSIONS: Final = {
+    "hour": "date_bin('1 hour', r.created_at, '2000-01-01+00')",
+    "user_id": "coalesce(r.user_id, '')",
+    "service": "r.service",
+    "model": "coalesce(r.model, '')",
+    "route": "coalesce(r.route, '')",
+    "status_class": "(r.status / 100)::smallint",
+}
+_SUMS: Final = {
+    "requests": "count(*)",
+    "errors": "count(*) FILTER (WHERE r.status >= 400)",
+    **{
+        name: f"coalesce(sum(r.{name}), 0)"
+        for name in (
+            *("tokens", "input_tokens", "output_tokens", "cached_tokens"),
+            *("reasoning_tokens", "credits", "duration_ms"),
+        )
+    },
+}
+SUMS: Final = tuple(_SUMS)
 BUCKETS: Final = tuple(f"ms_{edge}" for edge in (*LATENCY_EDGES_MS, "more"))
-
-HOUR: Final = "date_bin('1 hour', created_at, '2000-01-01+00')"
-_MINUTE: Final = "date_bin('1 minute', created_at, '2000-01-01+00')"
-
-
-def _bucket_counts() -> str:
-    edges = zip((-1, *LATENCY_EDGES_MS), (*LATENCY_EDGES_MS, 2**31 - 1), strict=True)
-    return ", ".join(
-        f"count(*) FILTER (WHERE duration_ms > {low} AND duration_ms <= {high})"
-        for low, high in edges
-    )
-
-
-def hourly_select(rows: str) -> str:
-    """Sums of `rows` (a relation with the ledger's columns), by KEY in that order.
-
-    Ordered, so that sinks that add to the same sums can't deadlock.
-    """
-    return f"""
-SELECT {HOUR}, coalesce(user_id, ''), service, coalesce(model, ''), status / 100,
-    count(*), count(*) FILTER (WHERE status >= 400), sum(tokens),
-    coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
-    coalesce(sum(cached_tokens), 0), coalesce(sum(reasoning_tokens), 0),
-    sum(credits), sum(duration_ms), {_bucket_counts()}
-FROM {rows} AS r GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5"""
-
-
-def add_hourly(rows: str) -> str:
-    """Add the sums of `rows` to what is there."""
-    added = ", ".join(f"{name} = t.{name} + excluded.{name}" for name in SUMS + BUCKETS)
-    return f"""
-INSERT INTO {TABLE_USAGE_HOURLY} AS t ({", ".join(KEY + SUMS + BUCKETS)})
-{hourly_select(rows)}
-ON CONFLICT ({", ".join(KEY)}) DO UPDATE SET {added}"""
-
-
-def minutes_select(rows: str) -> str:
-    """How many of `rows` are of each node and minute: (recorded, unsettled)."""
-    return f"""
-SELECT node, {_MINUTE} AS minute,
-    count(*) FILTER (WHERE outcome <> 'unsettled') AS recorded,
-    count(*) FILTER (WHERE outcome = 'unsettled') AS unsettled
-FROM {rows} AS r GROUP BY 1, 2 ORDER BY 1, 2"""
-
-
-def add_minutes(rows: str) -> str:
-    """Count `rows` by node and minute, for the ledger's completeness."""
-    return f"""
-INSERT INTO {TABLE_USAGE_MINUTES} AS t (node, minute, recorded, unsettled)
-{minutes_select(rows)}
-ON CONFLICT (node, minute) DO UPDATE SET
-    recorded = t.recorded + excluded.recorded,
-    unsettled = t.unsettled + excluded.unsettled"""
-
-
-def add_adjusted(adjustments: str) -> str:
-    """Add the sums of `adjustments` to the hours of the rows that they adjust."""
-    return f"""
-UPDATE {TABLE_USAGE_HOURLY} AS t SET
-    adjusted_tokens = t.adjusted_tokens + a.tokens,
-    adjusted_credits = t.adjusted_credits + a.credits
-FROM ({adjusted_select(adjustments)}) AS a
-WHERE {" AND ".join(f"t.{name} = a.{name}" for name in KEY)}"""
-
-
-def adjusted_select(adjustments: str, rows: str = TABLE_USAGE_LOGS) -> str:
-    """Sums of `adjustments` by the KEY of the rows that they adjust."""
-    return f"""
-SELECT {HOUR.replace("created_at", "l.created_at")} AS hour,
-    coalesce(l.user_id, '') AS user_id, l.service, coalesce(l.model, '') AS model,
-    (l.status / 100)::smallint AS status_class,
-    sum(a.tokens) AS tokens, sum(a.credits) AS credits
-FROM {adjustments} AS a
-JOIN {rows} AS l ON l.id = a.usage_id AND l.created_at = a.usage_created_at
-GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5"""
+_ADJUSTED: Final = ("adjusted_tokens", "adjusted_credits")
+_LARGEST: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """A table of sums, as it is compared with the rows."""
+class Rollup:
+    """A table of sums; `is_filled` chooses its rows that come from the ledger's."""
 
     name: str
-    time: str
-    columns: str
-    is_filled: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    is_filled: str = "true"
+
+    @property
+    def time(self) -> str:
+        """The column that says of when a row is."""
+        return "minute" if "minute" in self.key else "hour"
 
 
-HOURLY: Final = Sums(
-    TABLE_USAGE_HOURLY,
-    "hour",
-    ", ".join((*KEY, *SUMS, *BUCKETS, "adjusted_tokens", "adjusted_credits")),
-    "true",
-)
+_VALUES: Final = (*SUMS, *BUCKETS, *_ADJUSTED)
+_BY_USER: Final = tuple(_DIMENSIONS)
+_BY_ALL: Final = tuple(name for name in _DIMENSIONS if name != "user_id")
+HOURLY: Final = Rollup(TABLE_USAGE_HOURLY, _BY_USER, (*_BY_USER, *_VALUES))
+TOTALS: Final = Rollup(TABLE_USAGE_HOURLY_TOTALS, _BY_ALL, (*_BY_ALL, *_VALUES))
 #: A minute may have admissions only; those have no rows to be compared with.
-MINUTES: Final = Sums(
+MINUTES: Final = Rollup(
     TABLE_USAGE_MINUTES,
-    "minute",
-    "node, minute, recorded, unsettled",
+    ("node", "minute"),
+    ("node", "minute", "recorded", "unsettled"),
     "recorded + unsettled > 0",
 )
+ROLLUPS: Final = (HOURLY, TOTALS, MINUTES)
 
 
-def hourly_of(rows: str) -> str:
-    """What `usage_hourly` must hold for `rows`, adjustments included."""
-    keys = ", ".join(KEY)
-    sums = ", ".join(f"h.{name}" for name in (*KEY, *SUMS, *BUCKETS))
+def add(rollup: Rollup, rows: str) -> str:
+    """Add the sums of `rows` (a relation like the ledger) to what is there."""
+    names = [one for one in rollup.columns if one not in _ADJUSTED]
+    added = ", ".join(
+        f"{one} = t.{one} + excluded.{one}" for one in names if one not in rollup.key
+    )
     return f"""
-SELECT {sums}, coalesce(a.tokens, 0)::bigint, coalesce(a.credits, 0)::bigint
-FROM ({hourly_select(rows)}) AS h ({", ".join((*KEY, *SUMS, *BUCKETS))})
-LEFT JOIN ({adjusted_select(TABLE_USAGE_ADJUSTMENTS, rows)}) AS a USING ({keys})"""
+INSERT INTO {rollup.name} AS t ({", ".join(names)})
+{_sums(rollup, rows)}
+ON CONFLICT ({", ".join(rollup.key)}) DO UPDATE SET {added}"""
 
 
-def minutes_of(rows: str) -> str:
-    """What `usage_minutes` must hold for `rows`."""
-    return minutes_select(rows)
+def add_adjusted(rollup: Rollup, adjustments: str) -> str:
+    """Add the sums of `adjustments` to those of the rows that they adjust."""
+    return f"""
+UPDATE {rollup.name} AS t SET
+    adjusted_tokens = t.adjusted_tokens + a.tokens,
+    adjusted_credits = t.adjusted_credits + a.credits
+FROM ({_adjusted(rollup, adjustments, TABLE_USAGE_LOGS)}) AS a
+WHERE {" AND ".join(f"t.{one} = a.{one}" for one in rollup.key)}"""
+
+
+def calculated(rollup: Rollup, rows: str) -> str:
+    """What the rollup must hold for `rows`, in the order of its columns."""
+    if rollup is MINUTES:
+        return _sums(rollup, rows)
+    names = [one for one in rollup.columns if one not in _ADJUSTED]
+    return f"""
+SELECT {", ".join(f"s.{one}" for one in names)},
+    coalesce(a.tokens, 0)::bigint, coalesce(a.credits, 0)::bigint
+FROM ({_sums(rollup, rows)}) AS s ({", ".join(names)})
+LEFT JOIN ({_adjusted(rollup, TABLE_USAGE_ADJUSTMENTS, rows)}) AS a
+    USING ({", ".join(rollup.key)})"""
+
+
+def _sums(rollup: Rollup, rows: str) -> str:
+    """Ordered by the key, so that sinks that add to the same sums can't deadlock."""
+    if rollup is MINUTES:
+        values = (
+            *("r.node", "date_bin('1 minute', r.created_at, '2000-01-01+00')"),
+            "count(*) FILTER (WHERE r.outcome <> 'unsettled')",
+            "count(*) FILTER (WHERE r.outcome = 'unsettled')",
+        )
+    else:
+        dimensions = (_DIMENSIONS[one] for one in rollup.key)
+        values = (*dimensions, *_SUMS.values(), *_bucket_counts())
+    key = ", ".join(str(at) for at in range(1, len(rollup.key) + 1))
+    return f"SELECT {', '.join(values)} FROM {rows} AS r GROUP BY {key} ORDER BY {key}"
+
+
+def _adjusted(rollup: Rollup, adjustments: str, rows: str) -> str:
+    dimensions = ", ".join(f"{_DIMENSIONS[one]} AS {one}" for one in rollup.key)
+    key = ", ".join(str(at) for at in range(1, len(rollup.key) + 1))
+    return f"""
+SELECT {dimensions}, sum(a.tokens) AS tokens, sum(a.credits) AS credits
+FROM {adjustments} AS a
+JOIN {rows} AS r ON r.id = a.usage_id AND r.created_at = a.usage_created_at
+GROUP BY {key} ORDER BY {key}"""
+
+
+def _bucket_counts() -> list[str]:
+    edges = zip((-1, *LATENCY_EDGES_MS), (*LATENCY_EDGES_MS, _LARGEST), strict=True)
+    return [
+        f"count(*) FILTER (WHERE r.duration_ms > {low} AND r.duration_ms <= {high})"
+        for low, high in edges
+    ]

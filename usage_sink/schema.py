@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from runtime.contracts import (
     TABLE_USAGE_ADJUSTMENTS,
     TABLE_USAGE_HOURLY,
+    TABLE_USAGE_HOURLY_TOTALS,
     TABLE_USAGE_LOGS,
     TABLE_USAGE_MINUTES,
     TABLE_USAGE_WATERMARKS,
@@ -205,19 +206,23 @@ usage_adjustments = Table(
     Index("usage_adjustments_usage_created_at", "usage_created_at"),
 )
 
-usage_hourly = Table(
-    TABLE_USAGE_HOURLY,
-    metadata,
-    Column("hour", DateTime(timezone=True), primary_key=True),
-    Column("user_id", Text, primary_key=True),
-    Column("service", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("status_class", SmallInteger, primary_key=True, autoincrement=False),
-    *_counts(*SUMS),
-    *(Column(name, Integer, nullable=False) for name in BUCKETS),
-    *_counts("adjusted_tokens", "adjusted_credits", default=True),
-    Index("usage_hourly_user_id", "user_id", "hour"),
-)
+
+def _hourly(name: str, *dimensions: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("hour", DateTime(timezone=True), primary_key=True),
+        *(Column(one, Text, primary_key=True) for one in dimensions),
+        Column("status_class", SmallInteger, primary_key=True, autoincrement=False),
+        *_counts(*SUMS),
+        *(Column(bucket, Integer, nullable=False) for bucket in BUCKETS),
+        *_counts("adjusted_tokens", "adjusted_credits", default=True),
+    )
+
+
+usage_hourly = _hourly(TABLE_USAGE_HOURLY, "user_id", "service", "model", "route")
+Index("usage_hourly_user_id", usage_hourly.c.user_id, usage_hourly.c.hour)
+usage_hourly_totals = _hourly(TABLE_USAGE_HOURLY_TOTALS, "service", "model", "route")
 
 usage_minutes = Table(
     TABLE_USAGE_MINUTES,

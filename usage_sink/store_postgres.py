@@ -52,8 +52,9 @@ WITH new AS (
     INSERT INTO {TABLE_USAGE_LOGS} ({_COLUMN_LIST})
     SELECT {_COLUMN_LIST} FROM {_SCRATCH} ORDER BY id
     ON CONFLICT DO NOTHING RETURNING *
-), hourly AS ({rollups.add_hourly("new")}
-), minutes AS ({rollups.add_minutes("new")}
+), hourly AS ({rollups.add(rollups.HOURLY, "new")}
+), totals AS ({rollups.add(rollups.TOTALS, "new")}
+), minutes AS ({rollups.add(rollups.MINUTES, "new")}
 )
 SELECT seal, count(*) AS rows, {rows_digest(SealKind.USAGE)} AS digest, now() AS at
 FROM new GROUP BY seal
@@ -84,7 +85,8 @@ WITH new AS (
     INSERT INTO {TABLE_USAGE_ADJUSTMENTS} ({", ".join(_ADJUSTMENT_COLUMNS)})
     {source}
     ON CONFLICT DO NOTHING RETURNING *
-), adjusted AS ({rollups.add_adjusted("new")}
+), hourly AS ({rollups.add_adjusted(rollups.HOURLY, "new")}
+), totals AS ({rollups.add_adjusted(rollups.TOTALS, "new")}
 )
 SELECT seal, count(*) AS rows, {rows_digest(SealKind.ADJUSTMENT)} AS digest, now() AS at
 FROM new GROUP BY seal

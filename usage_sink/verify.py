@@ -246,14 +246,11 @@ ORDER BY chain, seal LIMIT {MOST_FINDINGS}
             f"(SELECT * FROM {TABLE_USAGE_LOGS} WHERE created_at >= {start} "
             f"AND created_at < {end})"
         )
-        for table, calculated in (
-            (rollups.HOURLY, rollups.hourly_of(rows)),
-            (rollups.MINUTES, rollups.minutes_of(rows)),
-        ):
+        for table in rollups.ROLLUPS:
             wrong = await self._connection.fetchval(
                 f"""
-WITH calculated AS MATERIALIZED ({calculated}),
-    kept AS (SELECT {table.columns} FROM {table.name}
+WITH calculated AS MATERIALIZED ({rollups.calculated(table, rows)}),
+    kept AS (SELECT {", ".join(table.columns)} FROM {table.name}
         WHERE {table.time} >= {start} AND {table.time} < {end}
             AND {table.is_filled})
 SELECT count(*) FROM (

@@ -77,7 +77,11 @@ CREATE TABLE usage_adjustments (
 CREATE INDEX usage_adjustments_usage_created_at ON usage_adjustments (usage_created_at);
 """
 
-_SUMS = """
+_SUMS = f"""
+    service          text   NOT NULL,
+    model            text   NOT NULL,
+    route            text   NOT NULL,
+    status_class     smallint NOT NULL,
     requests         bigint NOT NULL,
     errors           bigint NOT NULL,
     tokens           bigint NOT NULL,
@@ -87,22 +91,24 @@ _SUMS = """
     reasoning_tokens bigint NOT NULL,
     credits          bigint NOT NULL,
     duration_ms      bigint NOT NULL,
+    {" ".join(f"{name} integer NOT NULL," for name in _BUCKETS)}
+    adjusted_tokens  bigint NOT NULL DEFAULT 0,
+    adjusted_credits bigint NOT NULL DEFAULT 0,
 """
 
 _ROLLUPS = f"""
 CREATE TABLE usage_hourly (
     hour         timestamptz NOT NULL,
     user_id      text        NOT NULL,
-    service      text        NOT NULL,
-    model        text        NOT NULL,
-    status_class smallint    NOT NULL,
     {_SUMS}
-    {" ".join(f"{name} integer NOT NULL," for name in _BUCKETS)}
-    adjusted_tokens  bigint NOT NULL DEFAULT 0,
-    adjusted_credits bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (hour, user_id, service, model, status_class)
+    PRIMARY KEY (hour, user_id, service, model, route, status_class)
 ) WITH (fillfactor = 70);
 CREATE INDEX usage_hourly_user_id ON usage_hourly (user_id, hour);
+CREATE TABLE usage_hourly_totals (
+    hour         timestamptz NOT NULL,
+    {_SUMS}
+    PRIMARY KEY (hour, service, model, route, status_class)
+) WITH (fillfactor = 70);
 CREATE TABLE usage_minutes (
     node        text        NOT NULL,
     minute      timestamptz NOT NULL,
@@ -154,6 +160,19 @@ CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON usage_report
     FOR EACH STATEMENT EXECUTE FUNCTION usage_refuse_change();
 """
 
+_SUM = f"""
+    service, coalesce(model, ''), coalesce(route, ''), status / 100,
+    count(*), count(*) FILTER (WHERE status >= 400),
+    sum(tokens), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
+    coalesce(sum(cached_tokens), 0), 0, sum(credits), sum(duration_ms),
+    {
+    ", ".join(
+        f"count(*) FILTER (WHERE duration_ms > {low} AND duration_ms <= {high})"
+        for low, high in zip((-1, *_EDGES), (*_EDGES, 2**31 - 1), strict=True)
+    )
+}
+"""
+
 # What rows there are is sealed as `seals.py` does it.
 _BEFORE = f"""
 INSERT INTO usage_chains (chain, name, node) OVERRIDING SYSTEM VALUE
@@ -176,21 +195,15 @@ FROM (
     FROM usage_logs HAVING count(*) > 0
 ) AS everything;
 INSERT INTO usage_hourly
-SELECT date_bin('1 hour', created_at, '2000-01-01+00'), coalesce(user_id, ''), service,
-    coalesce(model, ''), status / 100, count(*), count(*) FILTER (WHERE status >= 400),
-    sum(tokens), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
-    coalesce(sum(cached_tokens), 0), 0, sum(credits), sum(duration_ms),
-    {
-    ", ".join(
-        f"count(*) FILTER (WHERE duration_ms > {low} AND duration_ms <= {high})"
-        for low, high in zip((-1, *_EDGES), (*_EDGES, 2**31 - 1), strict=True)
-    )
-}
+SELECT date_bin('1 hour', created_at, '2000-01-01+00'), coalesce(user_id, ''), {_SUM}
+FROM usage_logs GROUP BY 1, 2, 3, 4, 5, 6;
+INSERT INTO usage_hourly_totals
+SELECT date_bin('1 hour', created_at, '2000-01-01+00'), {_SUM}
 FROM usage_logs GROUP BY 1, 2, 3, 4, 5;
 INSERT INTO usage_minutes (node, minute, recorded)
 SELECT node, date_bin('1 minute', created_at, '2000-01-01+00'), count(*)
 FROM usage_logs GROUP BY 1, 2;
-"""  # noqa: S608 - constants of ours
+"""
 
 # An owner's functions do for the services what needs the owner: nothing else.
 _FUNCTIONS = """
@@ -268,17 +281,18 @@ END $$;
 
 _TABLES = (
     "usage_logs, usage_quarantine, usage_chains, usage_seals, usage_adjustments, "
-    "usage_hourly, usage_minutes, usage_watermarks, usage_archives, usage_report_ids"
+    "usage_hourly, usage_hourly_totals, usage_minutes, usage_watermarks, "
+    "usage_archives, usage_report_ids"
 )
 _GRANTS = {
     "hubgate_reader": f"GRANT SELECT ON {_TABLES} TO hubgate_reader;",
     "hubgate_writer": f"""
         GRANT SELECT ON {_TABLES} TO hubgate_writer;
         GRANT INSERT ON usage_logs, usage_quarantine, usage_chains, usage_seals,
-            usage_adjustments, usage_hourly, usage_minutes, usage_watermarks,
-            usage_report_ids TO hubgate_writer;
-        GRANT UPDATE ON usage_hourly, usage_minutes, usage_watermarks
-            TO hubgate_writer;
+            usage_adjustments, usage_hourly, usage_hourly_totals, usage_minutes,
+            usage_watermarks, usage_report_ids TO hubgate_writer;
+        GRANT UPDATE ON usage_hourly, usage_hourly_totals, usage_minutes,
+            usage_watermarks TO hubgate_writer;
         GRANT EXECUTE ON FUNCTION usage_logs_make_partition(date) TO hubgate_writer;
     """,
     "hubgate_archiver": f"""
