@@ -7,7 +7,7 @@ INTERNAL, is logged with its traceback and counted.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -33,6 +33,7 @@ class RpcStatus(Enum):
     """The gRPC codes that handlers use."""
 
     INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
+    UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
     PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
     RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
     UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -50,12 +51,16 @@ class RpcError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """One request, one answer. `path` is `/package.Service/Method`."""
+    """One request, one answer. `path` is `/package.Service/Method`.
+
+    `authorize` is given the call's metadata, and raises RpcError when it may not pass.
+    """
 
     path: str
     decode: Callable[[bytes], Any]
     encode: Callable[[Any], bytes]
     handle: Callable[[Any], Awaitable[Any]]
+    authorize: Callable[[Mapping[str, str | bytes]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,9 @@ class GrpcServer:
         async def call(request: Any, context: _Context) -> Any:
             started = time.perf_counter()
             try:
+                if method.authorize is not None:
+                    # Of a name that came twice the last counts.
+                    method.authorize(dict(context.invocation_metadata() or ()))
                 return await method.handle(request)
             except RpcError as error:
                 await context.abort(error.status.value, error.message)

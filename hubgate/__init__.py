@@ -1,0 +1,1 @@
+"""What other services import of hubgate: its protocols, generated from `protos/`."""
