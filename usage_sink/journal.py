@@ -1,0 +1,109 @@
+"""The admission journal, as authz wrote it: one line per request let pass. Pure.
+
+Lines are written by us with the fields in a fixed order, so that a pattern reads the
+few that decide; only a line that becomes a row is read whole.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from runtime.contracts import ADMISSION_FIELDS, UsageSource
+from usage_sink.events import NotARequest, Rejected, Usage, UsageEvent, read
+from usage_sink.outcome import Outcome
+
+_TEXT: Final = rb'"((?:[^"\\]|\\.)*)"'
+_LINE: Final = re.compile(
+    rb'\{"id":"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})",'
+    rb'"start":"([0-9]{1,11}\.[0-9]{6})",'
+    rb'"node":' + _TEXT + rb',"incarnation":' + _TEXT + rb",.*\}"
+)
+_MINUTE_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that was let pass; `line` is all that is known of it."""
+
+    id: int  # as `UUID.int`
+    start: str  # Unix seconds with six decimals, as in the row's key
+    node: str
+    incarnation: str
+    line: bytes
+
+    @property
+    def minute(self) -> int:
+        """Unix time of the minute in which it began."""
+        return int(self.start.partition(".")[0]) // _MINUTE_S * _MINUTE_S
+
+
+def admissions(content: bytes) -> Iterator[Admission | None]:
+    """Those of a segment, in order; None for a line that is torn or no admission."""
+    for line in content.split(b"\n"):
+        if line:
+            yield _admission(line)
+
+
+def payload_of(admitted: Sequence[Admission]) -> bytes:
+    """A spool entry of the kind UNSETTLED."""
+    return b"\n".join(one.line for one in admitted)
+
+
+def unsettled(
+    payload: bytes,
+) -> Iterator[tuple[str, UsageEvent | Rejected, Mapping[str, str]]]:
+    """Node, event and what was said, of a spool entry of the kind UNSETTLED."""
+    for line in payload.split(b"\n"):
+        if line:
+            said = _said(line)
+            yield said.get("node", ""), _unsettled(said), said
+
+
+def unsettled_events(payload: bytes) -> Iterator[UsageEvent | Rejected]:
+    """The events of a spool entry of the kind UNSETTLED, in order."""
+    for _, event, _ in unsettled(payload):
+        yield event
+
+
+def _admission(line: bytes) -> Admission | None:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return None
+    id_, start, node, incarnation = match.groups()
+    return Admission(
+        int(id_.replace(b"-", b""), 16),
+        start.decode(),
+        _plain(node),
+        _plain(incarnation),
+        line,
+    )
+
+
+def _plain(text: bytes) -> str:
+    found: str = json.loads(b'"' + text + b'"')
+    return found
+
+
+def _said(line: bytes) -> dict[str, str]:
+    try:
+        found = json.loads(line)
+        return {name: str(found[name]) for name in ADMISSION_FIELDS if found.get(name)}
+    except (ValueError, AttributeError, TypeError):
+        return {"line": line.decode(errors="replace")}
+
+
+def _unsettled(said: Mapping[str, str]) -> UsageEvent | Rejected:
+    event = read(said)
+    if isinstance(event, NotARequest):
+        return Rejected("a line of the admission journal can't be read")
+    if isinstance(event, Rejected):
+        return event
+    # Nobody knows how it ended or what it used, and nothing is guessed.
+    return replace(
+        event,
+        outcome=Outcome.UNSETTLED,
+        usage=Usage(UsageSource.ABSENT),
+        is_ai=False,
+    )
