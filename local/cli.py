@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from local import ledger
 from local.client import ControlClient
 from local.errors import LocalError
 from local.settings import DEFAULT_DATA_DIR, PortChoice, Settings, find_config
@@ -251,6 +252,9 @@ def logs(
         click.echo(json.dumps(answer, indent=2))
     else:
         click.echo(table.usage(answer.get("items", [])))
+
+
+ledger.add_commands(usage)
 
 
 if __name__ == "__main__":

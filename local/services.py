@@ -74,7 +74,7 @@ class Plan:
     def archive(self) -> Path:
         """Where old days of the ledger go."""
         given = self.settings.environ.get("HUBGATE_ARCHIVE_DIR")
-        return Path(given).absolute() if given else self.data.path / "archive"
+        return Path(given).absolute() if given else self.data.archive
 
     def socket(self, name: str) -> Path:
         return self.data.run / f"{name}.sock"
@@ -161,15 +161,11 @@ def _usage_sink(plan: Plan) -> Spec:
 
 
 def _archiver(plan: Plan) -> Spec:
-    async def prepare() -> None:
-        plan.archive.mkdir(mode=0o700, parents=True, exist_ok=True)
-
     return Spec(
         name="archiver",
         kind="archiver",
         argv=_python("usage_sink.tools", "archive", "--every", _ARCHIVE_EVERY_S),
         env={**plan.database("archive"), "HUBGATE_ARCHIVE_DIR": str(plan.archive)},
-        prepare=prepare,
         ready=_at_once,
     )
 

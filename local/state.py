@@ -39,6 +39,11 @@ class DataDir:
         return self.path / "logs"
 
     @property
+    def archive(self) -> Path:
+        """For old days of the ledger, unless another folder is given."""
+        return self.path / "archive"
+
+    @property
     def admin_token(self) -> Path:
         return self.path / "admin.token"
 
@@ -61,7 +66,7 @@ class DataDir:
         mode = 0o711 if os.geteuid() == 0 else 0o700
         try:
             self.path.mkdir(mode=mode, parents=True, exist_ok=True)
-            for folder in (self.logs, self.run):
+            for folder in (self.logs, self.run, self.archive):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise LocalError(

@@ -133,8 +133,7 @@ async def _archive(connection: asyncpg.Connection, folder: Path, day: date) -> A
         return Archived(day, Fate.REFUSED, why=str(error))
     await connection.execute(
         _NOTE,
-        *(day, written.file, written.sums.rows, written.sums.tokens),
-        *(written.sums.credits, written.sha256),
+        *(day, written.file, *written.noted()),
     )
     try:
         async with connection.transaction():
@@ -164,7 +163,7 @@ async def _write(connection: asyncpg.Connection, folder: Path, day: date) -> Man
         version = await connection.fetchval(
             f"SELECT version_num FROM {version_table('usage_sink')}"
         )
-        await connection.execute(_MAKE_SCRATCH)
+        await make_scratch(connection)
         await load(connection, usage, _SCRATCH)
         await check(connection, _SCRATCH, day, sums)
         await _check_before_seals(connection, day)
@@ -207,6 +206,12 @@ async def _copy(
             file.add([tuple(row) for row in rows])
             count += len(rows)
     return count
+
+
+async def make_scratch(connection: asyncpg.Connection) -> str:
+    """A table for read-back rows, until the transaction ends; its name."""
+    await connection.execute(_MAKE_SCRATCH)
+    return _SCRATCH
 
 
 async def load(connection: asyncpg.Connection, path: Path, table: str) -> None:

@@ -38,6 +38,10 @@ class Manifest:
         values = {**asdict(self), "format": _FORMAT, "day": self.day.isoformat()}
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
+    def noted(self) -> tuple[int, int, int, str]:
+        """What the database is told: rows, tokens, credits, SHA-256."""
+        return self.sums.rows, self.sums.tokens, self.sums.credits, self.sha256
+
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
         """Raises ValueError, KeyError or TypeError: it is none of ours."""

@@ -109,10 +109,16 @@ class PriceBook:
             return _charge(Pricing.REPORTED, event.reported_credits, None)
         if not event.is_ai:
             return _FREE
-        price = self.find(event.service, event.model or "", event.created_at)
-        if price is None or (price.is_by_token and not event.usage.is_counted):
+        return self.rate(event.service, event.model, event.created_at, event.usage)
+
+    def rate(
+        self, service: str, model: str | None, at: datetime, usage: Usage
+    ) -> Charge:
+        """What `usage` costs by this book, whatever was charged for it."""
+        price = self.find(service, model or "", at)
+        if price is None or (price.is_by_token and not usage.is_counted):
             return Charge(Pricing.UNPRICED, version=self.version)
-        return _charge(Pricing.PRICED, cost_of(event.usage, price), self.version)
+        return _charge(Pricing.PRICED, cost_of(usage, price), self.version)
 
 
 NO_PRICES: Final = PriceBook("none", ())

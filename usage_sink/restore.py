@@ -59,12 +59,8 @@ async def _verified(
     if noted is None:
         raise NotArchived(str(day))
     archived = manifest.read(folder, day)
-    sums = archived.sums
-    told = (sums.rows, sums.tokens, sums.credits, archived.sha256)
-    if tuple(noted) != told:
-        raise ArchiveDamaged(
-            f"{day} was noted as {tuple(noted)}, its archive is {told}"
-        )
+    if tuple(noted) != archived.noted():
+        raise ArchiveDamaged(f"{day} was noted as {tuple(noted)}")
     return archived
 
 

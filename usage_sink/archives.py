@@ -1,0 +1,48 @@
+"""Are the archived days still what was archived? Reads only."""
+
+from collections.abc import AsyncIterator
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from usage_sink import manifest
+from usage_sink.archive import check, load, make_scratch
+from usage_sink.errors import ArchiveDamaged
+from usage_sink.schema import TABLE_ARCHIVES
+
+_DAYS: Final = f"""
+SELECT day, rows, tokens, credits, sha256 FROM {TABLE_ARCHIVES}
+WHERE dropped_at IS NOT NULL AND restored_at IS NULL ORDER BY day
+"""
+
+
+async def examine(
+    connection: asyncpg.Connection, folder: Path, *, deep: bool
+) -> AsyncIterator[tuple[date, str | None]]:
+    """Each archived day with what is wrong with it, or None.
+
+    The files must be what was noted of them; `deep` also loads their rows and
+    compares them with the seals, which costs as much as restoring them.
+    """
+    for row in await connection.fetch(_DAYS):
+        try:
+            await _examine(connection, folder, row, deep=deep)
+        except ArchiveDamaged as error:
+            yield row["day"], str(error)
+        else:
+            yield row["day"], None
+
+
+async def _examine(
+    connection: asyncpg.Connection, folder: Path, noted: asyncpg.Record, *, deep: bool
+) -> None:
+    archived = manifest.read(folder, noted["day"])
+    if archived.noted() != tuple(noted)[1:]:
+        raise ArchiveDamaged(f"{noted['day']} was noted otherwise in the database")
+    if deep:
+        async with connection.transaction():
+            scratch = await make_scratch(connection)
+            await load(connection, folder / archived.file, scratch)
+            await check(connection, scratch, archived.day, archived.sums)
