@@ -16,7 +16,7 @@ from usage_sink.spool import Spool
 
 REPORT_PATH: Final = "/hubgate.usage.v1.UsageIngest/ReportUsage"
 #: What their rows name as the node.
-NODE: Final = "usage-ingest"
+REPORTS_NODE: Final = "usage-ingest"
 
 _SCHEME: Final = "bearer"
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -29,9 +30,8 @@ DEADLINE_S = 10.0
 def request(count: int = 1, **changes: str) -> ReportUsageRequest:
     made = ReportUsageRequest()
     for _ in range(count):
-        report = UsageReport(
-            **{"id": str(uuid4()), "user_id": "u-1", "service": "sora2", **changes}
-        )
+        fields: dict[str, Any] = {"user_id": "u-1", "service": "sora2", **changes}
+        report = UsageReport(id=str(uuid4()), **fields)
         report.occurred_at.FromDatetime(NOW)
         made.reports.append(report)
     return made

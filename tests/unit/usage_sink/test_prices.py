@@ -48,7 +48,7 @@ def event(name: str, **changes: Any) -> UsageEvent:
     return replace(found, **changes)
 
 
-def used(**counts: int) -> UsageEvent:
+def used(**counts: Any) -> UsageEvent:
     return event("OpenAI JSON", usage=Usage(UsageSource.PROVIDER, **counts))
 
 

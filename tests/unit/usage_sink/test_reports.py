@@ -29,9 +29,8 @@ PARENT = UUID("8e35a3c2-6a0d-424c-8f1a-5fa902140eea")
 
 def a_report(**changes: Any) -> UsageReport:
     at = changes.pop("occurred_at", NOW)
-    report = UsageReport(
-        **{"id": str(ID), "user_id": "u-1", "service": "sora2", **changes}
-    )
+    fields = {"id": str(ID), "user_id": "u-1", "service": "sora2", **changes}
+    report = UsageReport(**fields)
     if at is not None:
         report.occurred_at.FromDatetime(at)
     return report
