@@ -17,7 +17,7 @@ Effective dates are UTC days.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import Any, Final
@@ -71,6 +71,8 @@ class Charge:
     cost: Decimal = _ZERO
     version: str | None = None
     is_clamped: bool = False
+    #: Of a reported charge: what the book says, when it says other credits.
+    book_cost: Decimal | None = None
 
 
 _FREE: Final = Charge(Pricing.FREE)
@@ -106,10 +108,17 @@ class PriceBook:
     def charge(self, event: UsageEvent) -> Charge:
         """The charge for one event; never guesses what nobody counted."""
         if event.reported_credits is not None:
-            return _charge(Pricing.REPORTED, event.reported_credits, None)
+            return self._reported(event, event.reported_credits)
         if not event.is_ai:
             return _FREE
         return self.rate(event.service, event.model, event.created_at, event.usage)
+
+    def _reported(self, event: UsageEvent, credits_: Decimal) -> Charge:
+        charge = _charge(Pricing.REPORTED, credits_, None)
+        own = self.rate(event.service, event.model, event.created_at, event.usage)
+        if own.pricing is not Pricing.PRICED or own.credits == charge.credits:
+            return charge
+        return replace(charge, book_cost=own.cost)
 
     def rate(
         self, service: str, model: str | None, at: datetime, usage: Usage

@@ -128,12 +128,14 @@ class UsageRecord:
         return text
 
     def _billing(self) -> str:
-        if not self.charge.cost:
+        if not self.charge.cost and self.charge.book_cost is None:
             return _NO_COST
         rate = rate_per_token(self.charge.cost, self.event.usage.total)
+        by_book = self.charge.book_cost
+        book = "" if by_book is None else f',"bookCost":{_number(by_book)}'
         return (
             f'{{"ratePerToken":{_number(rate)},'
-            f'"totalCost":{_number(self.charge.cost)},"currency":"{CURRENCY}"}}'
+            f'"totalCost":{_number(self.charge.cost)},"currency":"{CURRENCY}"{book}}}'
         )
 
     def _adjusted(self) -> list[str]:
@@ -149,6 +151,11 @@ class Misfit:
 
     reason: str
     attributes: Mapping[str, str]
+
+
+def is_disputed(record: UsageRecord) -> bool:
+    """The upstream took other credits than the price book says."""
+    return record.charge.book_cost is not None
 
 
 def is_unpriced(record: UsageRecord) -> bool:

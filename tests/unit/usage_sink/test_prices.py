@@ -18,7 +18,7 @@ from usage_sink.errors import BadPriceBook, PricesPending
 from usage_sink.events import Usage, UsageEvent, read
 from usage_sink.prices import NO_PRICES, PriceBook, cost_of, parse
 from usage_sink.pricing import PricesInForce
-from usage_sink.records import COLUMNS, Origin, UsageRecord
+from usage_sink.records import COLUMNS, Origin, UsageRecord, is_disputed
 from usage_sink.values import INT4_MAX
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_entries.json").read_text())
@@ -134,6 +134,29 @@ def test_reported_credits_go_before_the_book() -> None:
 
     assert (charge.pricing, charge.credits) == (Pricing.REPORTED, 40)
     assert charge.version is None
+
+
+@pytest.mark.parametrize(
+    ("per_call", "by_book"),
+    [
+        pytest.param("39.5", None, id="the same credits"),
+        pytest.param("39", Decimal(39), id="fewer"),
+        pytest.param("40.5", Decimal("40.5"), id="more"),
+    ],
+)
+def test_what_the_book_says_is_kept_where_an_upstream_took_other_credits(
+    per_call: str, by_book: Decimal | None
+) -> None:
+    sora = {"service": "sora2", "model": "*", "from": "2026-01-01"}
+    call = event("usage headers")
+
+    charge = book({**sora, "per_call": per_call}).charge(call)
+
+    assert (charge.credits, charge.book_cost) == (40, by_book)
+    record = UsageRecord(call, charge, ORIGIN)
+    billing = json.loads(record.metadata(), parse_float=Decimal)["billing"]
+    assert billing.get("bookCost") == by_book
+    assert is_disputed(record) is (by_book is not None)
 
 
 @pytest.mark.parametrize(
