@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from control.completeness import Minute, Range, Watermark
 from control.usage import UsageQuery, UsageRow
 from runtime.clock import Clock
 from runtime.contracts import blacklist_token_key, blacklist_user_key
@@ -71,6 +72,12 @@ class UsageQueries(Protocol):
 
     async def find(self, query: UsageQuery) -> Sequence[UsageRow]:
         """Newest first; one row more than `query.limit` when there are more."""
+
+    async def watermarks(self) -> Sequence[Watermark]:
+        """What each node claims, by name. To hold for rows, ask before them."""
+
+    async def minutes(self, range_: Range) -> Sequence[Minute]:
+        """What each node counted, by minute and name."""
 
 
 class Revocations(Protocol):
@@ -138,6 +145,8 @@ class MemoryUsageQueries:
 
     def __init__(self, rows: Sequence[UsageRow] = ()) -> None:
         self.rows = list(rows)
+        self.marks: list[Watermark] = []
+        self.counts: list[Minute] = []
         self.is_available = True
 
     async def find(self, query: UsageQuery) -> Sequence[UsageRow]:
@@ -145,6 +154,17 @@ class MemoryUsageQueries:
             raise StoreUnavailable
         found = sorted(filter(query.matches, self.rows), key=_newest_first)
         return found[query.offset : query.offset + query.limit + 1]
+
+    async def watermarks(self) -> Sequence[Watermark]:
+        if not self.is_available:
+            raise StoreUnavailable
+        return sorted(self.marks, key=lambda mark: mark.node)
+
+    async def minutes(self, range_: Range) -> Sequence[Minute]:
+        if not self.is_available:
+            raise StoreUnavailable
+        found = [one for one in self.counts if range_.start <= one.minute < range_.end]
+        return sorted(found, key=lambda one: (one.minute, one.node))
 
 
 def _newest_first(row: UsageRow) -> tuple[float, int]:

@@ -7,10 +7,16 @@ from typing import Any, Final
 
 import asyncpg
 
+from control.completeness import Minute, Range, Watermark
 from control.database import Database
 from control.store import Revision, Status, StoreUnavailable
 from control.usage import COLUMNS, UsageQuery, UsageRow
-from runtime.contracts import TABLE_CONFIG_REVISIONS, TABLE_USAGE_LOGS
+from runtime.contracts import (
+    TABLE_CONFIG_REVISIONS,
+    TABLE_USAGE_LOGS,
+    TABLE_USAGE_MINUTES,
+    TABLE_USAGE_WATERMARKS,
+)
 from runtime.postgres import DatabaseRejected, DatabaseUnavailable, wrap_errors
 
 # S608: only names of ours are put into these texts, values are parameters.
@@ -36,6 +42,14 @@ WHERE rev = $1 AND status = 'pending'
 """  # noqa: S608
 _FIND: Final = f"""
 SELECT {", ".join(COLUMNS)} FROM {TABLE_USAGE_LOGS} WHERE
+"""  # noqa: S608
+_WATERMARKS: Final = f"""
+SELECT node, complete_through, basis, pending, is_closed, updated_at
+FROM {TABLE_USAGE_WATERMARKS} ORDER BY node
+"""  # noqa: S608
+_MINUTES: Final = f"""
+SELECT node, minute, admitted, recorded, unsettled, quarantined
+FROM {TABLE_USAGE_MINUTES} WHERE minute >= $1 AND minute < $2 ORDER BY minute, node
 """  # noqa: S608
 
 
@@ -112,6 +126,16 @@ class PostgresUsageQueries:
         with _translated():
             rows = await self._database.pool.fetch(sql, *arguments)
         return [_usage_row(row) for row in rows]
+
+    async def watermarks(self) -> Sequence[Watermark]:
+        with _translated():
+            rows = await self._database.pool.fetch(_WATERMARKS)
+        return [Watermark(**row) for row in rows]
+
+    async def minutes(self, range_: Range) -> Sequence[Minute]:
+        with _translated():
+            rows = await self._database.pool.fetch(_MINUTES, range_.start, range_.end)
+        return [Minute(**row) for row in rows]
 
 
 async def _unlock(connection: asyncpg.pool.PoolConnectionProxy) -> None:

@@ -119,7 +119,7 @@ def parse_query(parameters: Mapping[str, str]) -> UsageQuery:
         user_id=reader.text("userId"),
         service=reader.text("service"),
         model=reader.text("model"),
-        start=reader.read("startDate", _start),
+        start=reader.read("startDate", instant_of),
         end=reader.read("endDate", _end),
         limit=reader.number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT),
         cursor=reader.read("cursor", Cursor.parse),
@@ -130,8 +130,10 @@ def parse_query(parameters: Mapping[str, str]) -> UsageQuery:
     return query
 
 
-def page(query: UsageQuery, rows: list[UsageRow]) -> dict[str, Any]:
-    """The answer; `completeThrough` is null: nobody knows yet what is on its way."""
+def page(
+    query: UsageQuery, rows: list[UsageRow], through: datetime | None
+) -> dict[str, Any]:
+    """The answer; of what ended after `through`, rows may still be on their way."""
     shown = rows[: query.limit]
     has_more = len(rows) > query.limit
     last = shown[-1] if shown else None
@@ -139,7 +141,7 @@ def page(query: UsageQuery, rows: list[UsageRow]) -> dict[str, Any]:
     return {
         "items": [_item(row) for row in shown],
         "nextCursor": str(cursor) if cursor is not None else None,
-        "completeThrough": None,
+        "completeThrough": _shown(through),
     }
 
 
@@ -158,16 +160,13 @@ def _camel(name: str) -> str:
     return first + "".join(map(str.capitalize, others))
 
 
-def _start(text: str) -> datetime:
-    return _instant(text)
-
-
 def _end(text: str) -> datetime:
-    at = _instant(text)
+    at = instant_of(text)
     return at + timedelta(days=1) if _DAY.fullmatch(text) else at
 
 
-def _instant(text: str) -> datetime:
+def instant_of(text: str) -> datetime:
+    """A day (its first instant, UTC) or an instant; raises ValueError."""
     try:
         if _DAY.fullmatch(text):
             return datetime.combine(date.fromisoformat(text), time(), UTC)

@@ -1,11 +1,13 @@
 """`/api/usage/*`: what was used. Reached through the gateway and directly."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 
 from control.access import Caller
+from control.completeness import answer, parse_range, through
 from control.deps import Deps
 from control.errors import ApiError
 from control.parse import Problem
@@ -20,16 +22,32 @@ def router(deps: Deps) -> APIRouter:
     @api.get("/logs")
     async def logs(request: Request) -> dict[str, Any]:
         caller = await deps.access.caller(request.headers.get("authorization"))
-        parameters = request.query_params
-        repeated = {one for one in parameters if len(parameters.getlist(one)) > 1}
-        if repeated:
-            raise BadParameters(
-                [Problem(one, "given twice; give it once") for one in sorted(repeated)]
-            )
-        query = _allowed(parse_query(parameters), caller)
-        return page(query, list(await deps.usage.find(query)))
+        query = _allowed(parse_query(_once(request)), caller)
+        # First the claim, then the rows that it is about.
+        instant = through(await deps.usage.watermarks())
+        return page(query, list(await deps.usage.find(query)), instant)
+
+    @api.get("/completeness")
+    async def completeness(request: Request) -> dict[str, Any]:
+        caller = await deps.access.caller(request.headers.get("authorization"))
+        if caller.user_id is not None:
+            raise ApiError(403, ErrorCode.FORBIDDEN, "Only administrators may see this")
+        range_ = parse_range(_once(request), deps.clock.now())
+        marks = await deps.usage.watermarks()
+        return answer(marks, await deps.usage.minutes(range_))
 
     return api
+
+
+def _once(request: Request) -> Mapping[str, str]:
+    """The query's parameters; raises BadParameters when one is given twice."""
+    parameters = request.query_params
+    repeated = {one for one in parameters if len(parameters.getlist(one)) > 1}
+    if repeated:
+        raise BadParameters(
+            [Problem(one, "given twice; give it once") for one in sorted(repeated)]
+        )
+    return parameters
 
 
 def _allowed(query: UsageQuery, caller: Caller) -> UsageQuery:

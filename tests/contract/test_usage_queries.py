@@ -1,6 +1,7 @@
 """What every UsageQueries promises, over the twin and over PostgreSQL."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from control.completeness import Minute, Range
 from control.database import Database
 from control.store import MemoryUsageQueries, StoreUnavailable, UsageQueries
 from control.store_postgres import PostgresUsageQueries
@@ -16,6 +18,8 @@ from control.usage import COLUMNS, Cursor, UsageQuery
 from runtime.clock import SystemClock
 from runtime.postgres import migrate
 from tests.builders_ledger import a_store
+from usage_sink.completeness import Basis, count_admitted, publish, published
+from usage_sink.completeness import Watermark as Mark
 from usage_sink.events import UsageEvent, read
 from usage_sink.prices import NO_PRICES
 from usage_sink.records import COLUMNS as WRITTEN
@@ -122,3 +126,39 @@ async def test_without_a_database_the_answer_is_unavailable() -> None:
 
     with pytest.raises(StoreUnavailable):
         await PostgresUsageQueries(database).find(UsageQuery())
+
+
+@pytest.mark.integration
+async def test_what_a_sink_claims_and_counts_is_what_control_reads(
+    fresh_database_url: str,
+) -> None:
+    await migrate(fresh_database_url, package="usage_sink")
+    database = Database(fresh_database_url, 5.0, SystemClock())
+    assert await database.connect(asyncio.Event())
+    start, minute = START.timestamp(), START.replace(second=0, microsecond=0)
+    counted = Counter({("b", int(minute.timestamp())): 3, ("a", 60): 1})
+    try:
+        for at in (start, start - 100):  # a claim is never taken back
+            mark = Mark("b", at, Basis.FILE, pending=2, is_closed=at < start)
+            await publish(database.pool, mark)
+        await publish(database.pool, Mark("a", start, Basis.STREAM, pending=0))
+        await count_admitted(database.pool, counted)
+        await count_admitted(database.pool, counted)
+        queries = PostgresUsageQueries(database)
+        marks = await queries.watermarks()
+        minutes = await queries.minutes(Range(minute, minute + timedelta(minutes=1)))
+        known = await published(database.pool, "b"), await published(database.pool, "c")
+    finally:
+        await database.close()
+
+    assert [(one.node, one.basis, one.pending, one.is_closed) for one in marks] == [
+        ("a", "stream", 0, False),
+        ("b", "file", 2, True),
+    ]
+    assert [one.complete_through for one in marks] == [START, START]
+    assert known == (start, None)
+    assert minutes == [
+        Minute(
+            node="b", minute=minute, admitted=6, recorded=0, unsettled=0, quarantined=0
+        )
+    ]

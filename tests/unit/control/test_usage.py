@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from control.api import create_app
+from control.completeness import Minute, Watermark
 from control.usage import COLUMNS, BadParameters, Cursor, parse_query
 from tests.builders import a_token
 from tests.builders_control import ADMIN_TOKEN, Parts
@@ -200,3 +201,93 @@ def test_a_cursor_survives_the_journey() -> None:
 def test_another_cursor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="nextCursor"):
         Cursor.parse(text)
+
+
+def a_mark(node: str, minute: int, *, is_closed: bool = False) -> Watermark:
+    return Watermark(
+        node=node,
+        complete_through=START + timedelta(minutes=minute),
+        basis="file",
+        pending=0,
+        is_closed=is_closed,
+        updated_at=START,
+    )
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        pytest.param([], None, id="nobody has claimed anything"),
+        pytest.param([("a", 5, False), ("b", 3, False)], 3, id="the slowest decides"),
+        pytest.param([("a", 5, False), ("b", 3, True)], 5, id="closed nodes do not"),
+        pytest.param([("a", 5, True), ("b", 3, True)], 5, id="all nodes are closed"),
+    ],
+)
+async def test_an_answer_says_through_when_it_is_complete(
+    api: httpx.AsyncClient,
+    parts: Parts,
+    marks: list[tuple[str, int, bool]],
+    expected: int | None,
+) -> None:
+    parts.usage.marks = [a_mark(node, at, is_closed=c) for node, at, c in marks]
+    answer = await api.get(LOGS, headers=bearer(ADMIN_TOKEN))
+    instant = None if expected is None else f"2026-01-31T12:{expected:02d}:00Z"
+    assert answer.json()["completeThrough"] == instant
+
+
+COMPLETENESS = "/api/usage/completeness"
+
+
+async def test_an_administrator_sees_what_each_node_claims_and_counted(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    parts.usage.marks = [a_mark("b", 3), a_mark("a", 5)]
+    parts.usage.counts = [
+        Minute(
+            node="a",
+            minute=START + timedelta(minutes=at),
+            admitted=9,
+            recorded=8,
+            unsettled=1,
+            quarantined=0,
+        )
+        for at in (0, 1, 2)
+    ]
+    range_ = {"startDate": "2026-01-31T12:01:00Z", "endDate": "2026-01-31T12:02:00Z"}
+    answer = await api.get(COMPLETENESS, params=range_, headers=bearer(ADMIN_TOKEN))
+
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["completeThrough"] == "2026-01-31T12:03:00Z"
+    assert [one["node"] for one in body["nodes"]] == ["a", "b"]
+    assert body["minutes"] == [
+        {
+            "node": "a",
+            "minute": "2026-01-31T12:01:00Z",
+            "admitted": 9,
+            "recorded": 8,
+            "unsettled": 1,
+            "quarantined": 0,
+        }
+    ]
+
+
+async def test_completeness_is_for_administrators(api: httpx.AsyncClient) -> None:
+    answer = await api.get(COMPLETENESS, headers=bearer(a_token()))
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "range_",
+    [
+        {"startDate": "yesterday"},
+        {"userId": "u-1"},
+        {"startDate": "2026-01-31", "endDate": "2026-01-30"},
+        {"startDate": "2026-01-01", "endDate": "2026-01-31"},
+    ],
+)
+async def test_a_range_of_minutes_is_at_most_a_day(
+    api: httpx.AsyncClient, range_: dict[str, str]
+) -> None:
+    answer = await api.get(COMPLETENESS, params=range_, headers=bearer(ADMIN_TOKEN))
+    assert answer.status_code == 422

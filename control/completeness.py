@@ -1,0 +1,118 @@
+"""How complete is the ledger? What each node claims, and minute by minute. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from control.parse import Problem
+from control.usage import BadParameters, instant_of
+
+#: Of minutes that one answer lists.
+_LONGEST: Final = timedelta(days=1)
+_DEFAULT: Final = timedelta(hours=1)
+_PARAMETERS: Final = ("startDate", "endDate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """A node's claim: every request that ended before `complete_through` has its row.
+
+    A node that `is_closed` has stopped and has nothing on its way.
+    """
+
+    node: str
+    complete_through: datetime
+    basis: str
+    pending: int
+    is_closed: bool
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minute:
+    """What one node counted of the requests that began in a minute."""
+
+    node: str
+    minute: datetime
+    admitted: int
+    recorded: int
+    unsettled: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """`end` is excluded."""
+
+    start: datetime
+    end: datetime
+
+
+def through(marks: Sequence[Watermark]) -> datetime | None:
+    """The instant for all nodes; None: no node has ever claimed anything."""
+    running = [mark.complete_through for mark in marks if not mark.is_closed]
+    if running:
+        return min(running)
+    return max((mark.complete_through for mark in marks), default=None)
+
+
+def parse_range(parameters: Mapping[str, str], now: float) -> Range:
+    """The minutes that the parameters ask for: the last hour unless they say else.
+
+    Raises:
+        BadParameters: naming every bad one.
+    """
+    problems = [
+        Problem(name, f"no such parameter; there are {', '.join(_PARAMETERS)}")
+        for name in parameters
+        if name not in _PARAMETERS
+    ]
+    found: dict[str, datetime] = {}
+    for name in _PARAMETERS:
+        if name in parameters:
+            try:
+                found[name] = instant_of(parameters[name])
+            except (ValueError, OverflowError) as error:
+                problems.append(Problem(name, str(error), given=parameters[name][:64]))
+    if problems:
+        raise BadParameters(problems)
+    end = found.get("endDate") or datetime.fromtimestamp(now, UTC)
+    start = found.get("startDate") or end - _DEFAULT
+    if not timedelta() < end - start <= _LONGEST:
+        raise BadParameters([Problem("startDate", "give at most one day, start first")])
+    return Range(start, end)
+
+
+def answer(marks: Sequence[Watermark], minutes: Sequence[Minute]) -> dict[str, Any]:
+    """As the API shows it."""
+    instant = through(marks)
+    return {
+        "completeThrough": None if instant is None else shown(instant),
+        "nodes": [
+            {
+                "node": mark.node,
+                "completeThrough": shown(mark.complete_through),
+                "basis": mark.basis,
+                "pending": mark.pending,
+                "isClosed": mark.is_closed,
+                "updatedAt": shown(mark.updated_at),
+            }
+            for mark in marks
+        ],
+        "minutes": [
+            {
+                "node": one.node,
+                "minute": shown(one.minute),
+                "admitted": one.admitted,
+                "recorded": one.recorded,
+                "unsettled": one.unsettled,
+                "quarantined": one.quarantined,
+            }
+            for one in minutes
+        ],
+    }
+
+
+def shown(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
