@@ -32,10 +32,22 @@ MetricName = Literal[
     "hubgate_registered_instances",
     "hubgate_rpc_seconds",
     "hubgate_usage_batch_rows",
-    "hubgate_usage_buffer_rows",
+    "hubgate_usage_pending_seconds",
     "hubgate_usage_records_total",
+    "hubgate_usage_reports_total",
+    "hubgate_usage_spool_bytes",
+    "hubgate_usage_spool_damaged_total",
+    "hubgate_usage_spool_refused_total",
     "hubgate_usage_store_failures_total",
     "hubgate_usage_unpriced_total",
+    "hubgate_usage_complete_through_seconds",
+    "hubgate_usage_credit_differences_total",
+    "hubgate_usage_evidence_failures_total",
+    "hubgate_usage_missing",
+    "hubgate_usage_open_requests",
+    "hubgate_usage_reconciled_total",
+    "hubgate_usage_torn_lines_total",
+    "hubgate_usage_unsettled_total",
     "hubgate_usage_write_seconds",
     "hubgate_xds_streams",
 ]
@@ -198,26 +210,93 @@ METRICS: tuple[Metric, ...] = (
         buckets=_ROWS,
     ),
     Metric(
-        "hubgate_usage_buffer_rows",
+        "hubgate_usage_pending_seconds",
         Kind.GAUGE,
-        "Entries in memory that are not committed yet",
+        "Age of the oldest entry in the spool that is not in the ledger; 0 when none",
     ),
     Metric(
         "hubgate_usage_records_total",
         Kind.COUNTER,
         "Access-log entries by result: new, known (a replay), quarantined,"
-        " unidentified (refused before it was a request), abandoned (at a stop)",
+        " unidentified (refused before it was a request), abandoned (of a plain ALS"
+        " stream, at a stop)",
         ("result",),
+    ),
+    Metric(
+        "hubgate_usage_reports_total",
+        Kind.COUNTER,
+        "Reports of trusted services by result: accepted; and calls that were"
+        " invalid, unauthenticated, unavailable (the spool did not take them)",
+        ("result",),
+    ),
+    Metric(
+        "hubgate_usage_spool_bytes",
+        Kind.GAUGE,
+        "Size of the spool on disk",
+    ),
+    Metric(
+        "hubgate_usage_spool_damaged_total",
+        Kind.COUNTER,
+        "Places in the spool where records could not be read; the segments are kept"
+        " as *.corrupt",
+    ),
+    Metric(
+        "hubgate_usage_spool_refused_total",
+        Kind.COUNTER,
+        "Batches that the spool did not take, by reason: full, disk, slow; their"
+        " senders keep them",
+        ("reason",),
     ),
     Metric(
         "hubgate_usage_store_failures_total",
         Kind.COUNTER,
-        "Batches that the database did not take; Envoy sends them again",
+        "Attempts to write a batch that failed; it is tried again",
     ),
     Metric(
         "hubgate_usage_unpriced_total",
         Kind.COUNTER,
         "AI calls written without a price: to be re-rated",
+    ),
+    Metric(
+        "hubgate_usage_credit_differences_total",
+        Kind.COUNTER,
+        "Rows whose upstream took other credits than the price book says",
+    ),
+    Metric(
+        "hubgate_usage_complete_through_seconds",
+        Kind.GAUGE,
+        "Age of the instant through which every request that ended has its row",
+    ),
+    Metric(
+        "hubgate_usage_evidence_failures_total",
+        Kind.COUNTER,
+        "Rounds of looking for missing rows that failed; the next one goes on",
+        ("part",),
+    ),
+    Metric(
+        "hubgate_usage_missing",
+        Kind.GAUGE,
+        "Requests admitted or logged that ought to have a row and have none: an alarm",
+    ),
+    Metric(
+        "hubgate_usage_open_requests",
+        Kind.GAUGE,
+        "Admitted requests without a row: not ended, or not settled yet",
+    ),
+    Metric(
+        "hubgate_usage_reconciled_total",
+        Kind.COUNTER,
+        "Requests that the stream did not bring, restored from Envoy's file log",
+    ),
+    Metric(
+        "hubgate_usage_torn_lines_total",
+        Kind.COUNTER,
+        "Lines of the file log or the journal that a killed writer left unreadable",
+    ),
+    Metric(
+        "hubgate_usage_unsettled_total",
+        Kind.COUNTER,
+        "Admitted requests that ended with their Envoy, without a record",
     ),
     Metric(
         "hubgate_usage_write_seconds",

@@ -13,12 +13,20 @@ class LedgerUnavailable(UsageSinkError):
     """The ledger can't be written now; send the batch again."""
 
 
-class LedgerOverloaded(LedgerUnavailable):
-    """More records are waiting than memory allows; send the batch again."""
+class SpoolUnavailable(LedgerUnavailable):
+    """The spool can't be written now; send the batch again."""
+
+
+class SpoolFull(SpoolUnavailable):
+    """The spool holds all that it may; send the batch again."""
+
+
+class SpoolInUse(UsageSinkError):
+    """Another process has this spool."""
 
 
 class PricesPending(LedgerUnavailable):
-    """No price book yet; send the batch again."""
+    """No price book yet; try again."""
 
 
 class BadPriceBook(UsageSinkError, ValueError):

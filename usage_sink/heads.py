@@ -18,6 +18,8 @@ from runtime.logs import get_logger
 
 log = get_logger(__name__)
 
+#: In the spool's folder.
+KEPT_HEADS: Final = "heads.jsonl"
 #: About 100,000 heads; when there are more, older ones are thinned out.
 _LIMIT_BYTES: Final = 16 * 1024 * 1024
 _KEPT_WHOLE: Final = 20_000

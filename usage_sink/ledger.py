@@ -1,7 +1,7 @@
 """Opens the ledger: waits for PostgreSQL, brings its tables up to date, writes.
 
-The service listens before this succeeds and answers UNAVAILABLE meanwhile, so a
-database that is away at start delays rows and loses none.
+The service listens before this succeeds, and the spool takes what comes: a database
+that is away at start delays rows and loses none.
 """
 
 import asyncio
@@ -15,26 +15,28 @@ from runtime.lifecycle import wait_or_stop
 from runtime.logs import get_logger
 from runtime.postgres import DatabaseUnavailable, connect_pool, open_schema, ping
 from usage_sink.chain import Chain
+from usage_sink.loader import Loader
 from usage_sink.partitions import keep_partitions, make_partitions
 from usage_sink.settings import Settings
 from usage_sink.store_postgres import PostgresUsageStore
-from usage_sink.writer import LedgerWriter
 
 log = get_logger(__name__)
 
 _RETRY_S: Final = 1.0
-#: The writer, the partitions and the health check.
+#: The loader, the partitions and the health check.
 _CONNECTIONS: Final = 3
 
 
 class Ledger:
     """One process's connection to the ledger."""
 
-    def __init__(self, settings: Settings, clock: Clock, writer: LedgerWriter) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, loader: Loader, chain: Chain
+    ) -> None:
         self._settings = settings
         self._clock = clock
-        self._writer = writer
-        self._chain = Chain(settings.node_id, settings.node_id)
+        self._loader = loader
+        self._chain = chain
         self._pool: asyncpg.Pool | None = None
 
     async def check(self) -> None:
@@ -48,7 +50,7 @@ class Ledger:
         await ping(self._pool)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Open, then write until the writer is closed."""
+        """Open, then load until the loader is closed."""
         pool = await self._open_until(stop)
         if pool is None:
             return
@@ -56,7 +58,7 @@ class Ledger:
         days = self._settings.usage_sink_partition_days
         partitions = asyncio.create_task(keep_partitions(pool, self._clock, days, stop))
         try:
-            await self._writer.run(PostgresUsageStore(pool, self._chain))
+            await self._loader.run(PostgresUsageStore(pool, self._chain))
         finally:
             partitions.cancel()
             self._pool = None

@@ -1,6 +1,7 @@
 """What the usage sink reads from the environment."""
 
 import os
+from pathlib import Path
 
 from pydantic import Field
 
@@ -8,29 +9,37 @@ from runtime.settings import (
     AddressField,
     PostgresSettings,
     RedisSettings,
+    SecretFileField,
     ServiceSettings,
 )
-from usage_sink.buffer import Limits
+from usage_sink.loader import BatchLimits
+from usage_sink.spool import SEGMENT_BYTES, Bounds
 
 
 class Settings(ServiceSettings, RedisSettings, PostgresSettings):
     """The usage sink's own, and what it shares with every process."""
 
     usage_sink_listen: AddressField
+    #: What is received and not in the ledger yet; one process per folder.
+    usage_sink_spool_dir: Path
+    #: Where trusted services report usage, and the secret that they show.
+    usage_ingest_listen: AddressField | None = None
+    usage_ingest_token_file: SecretFileField | None = None
+    #: Beyond it new batches are refused; Envoy keeps them, and its file log has them.
+    usage_sink_spool_bytes: int = Field(default=2 * 1024**3, ge=1024**2)
     #: Rows of one transaction, and how long the first of them waits for others.
-    usage_sink_batch_rows: int = Field(default=2000, ge=1, le=50_000)
-    usage_sink_batch_wait_s: float = Field(default=0.01, ge=0, le=1)
-    #: Rows in memory; a row takes about 3 KB.
-    usage_sink_buffer_rows: int = Field(default=20_000, ge=1, le=1_000_000)
+    usage_sink_batch_rows: int = Field(default=5000, ge=1, le=50_000)
+    usage_sink_batch_wait_s: float = Field(default=0.02, ge=0, le=1)
     usage_sink_prices_wait_s: float = Field(default=30.0, ge=0, le=3600)
     usage_sink_partition_days: int = Field(default=7, ge=1, le=366)
 
-    def limits(self) -> Limits:
-        return Limits(
-            batch_rows=self.usage_sink_batch_rows,
-            wait_s=self.usage_sink_batch_wait_s,
-            capacity_rows=self.usage_sink_buffer_rows,
-        )
+    def bounds(self) -> Bounds:
+        total = self.usage_sink_spool_bytes
+        # Room is given back by whole segments.
+        return Bounds(total, min(SEGMENT_BYTES, total // 8))
+
+    def batch_limits(self) -> BatchLimits:
+        return BatchLimits(self.usage_sink_batch_rows, self.usage_sink_batch_wait_s)
 
 
 def load() -> Settings:

@@ -97,6 +97,7 @@ async def a_sink(folder: Path, database: str, redis: str, **more: str) -> Any:
         {
             "HUBGATE_ENV": "test",
             "HUBGATE_USAGE_SINK_LISTEN": f"unix:{folder}/sink.sock",
+            "HUBGATE_USAGE_SINK_SPOOL_DIR": f"{folder}/spool",
             "HUBGATE_OPS_LISTEN": f"127.0.0.1:{port}",
             "HUBGATE_DATABASE_URL": database,
             "HUBGATE_REDIS_URL": redis,
@@ -190,8 +191,18 @@ async def until(happened: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def has_rows(database: asyncpg.Connection, count: int) -> bool:
-    return len(await ids(database)) == count
+async def rows_are(database: asyncpg.Connection, count: int) -> None:
+    async def are_there() -> bool:
+        found = await database.fetchval("SELECT to_regclass('usage_logs')")
+        return found is not None and len(await ids(database)) == count
+
+    await until(are_there)
+
+
+async def rows_are_at(url: str, count: int) -> None:
+    database = await asyncpg.connect(url)
+    await rows_are(database, count)
+    await database.close()
 
 
 async def ids(database: asyncpg.Connection) -> list[str]:
@@ -202,11 +213,12 @@ def ids_of(entries: Iterable[dict[str, str]]) -> list[str]:
     return [entry["id"] for entry in entries]
 
 
-async def test_an_export_is_answered_when_its_rows_are_committed(
+async def test_what_is_exported_becomes_rows(
     sink: Sink, database: asyncpg.Connection
 ) -> None:
     await sink.export_like_envoy(an_export(an_ai_call(), attributes()))
 
+    await rows_are(database, 2)
     rows = await database.fetch("SELECT * FROM usage_logs ORDER BY tokens DESC")
     call, plain = rows
     assert (call["service"], call["model"]) == ("openai", "gpt-4o-mini")
@@ -224,6 +236,7 @@ async def test_what_envoy_sent_is_understood(
 
     await sink.export_like_envoy(request)
 
+    await rows_are(database, 8)
     rows = await database.fetch(
         "SELECT service, model, tokens FROM usage_logs ORDER BY created_at LIMIT 2"
     )
@@ -231,7 +244,6 @@ async def test_what_envoy_sent_is_understood(
         ("openai", "gpt-4o-mini-2024-07-18", 124),
         ("claude", "claude-3-5-sonnet-20241022", 131),
     ]
-    assert await database.fetchval("SELECT count(*) FROM usage_logs") == 8
 
 
 async def test_a_replay_over_either_transport_adds_nothing(
@@ -241,8 +253,11 @@ async def test_a_replay_over_either_transport_adds_nothing(
 
     for _ in range(3):
         await sink.export_like_envoy(an_export(*entries))
-    await sink.stream(iter([a_message(*entries, node="node-1")]))
+    last = attributes()
+    await sink.stream(iter([a_message(*entries, last, node="node-1")]))
 
+    await rows_are(database, 6)  # what is sent last is loaded last
+    entries.append(last)
     assert sorted(await ids(database)) == sorted(ids_of(entries))
 
 
@@ -253,19 +268,24 @@ async def test_a_malformed_entry_is_kept_aside_and_never_repeated(
 
     await sink.export_like_envoy(an_export(*entries))
 
-    assert len(await ids(database)) == 2
+    await rows_are(database, 2)
+    await metric_is(sink, 'hubgate_usage_records_total{result="quarantined"} 1.0')
     (kept,) = await database.fetch("SELECT reason, attributes FROM usage_quarantine")
     assert kept["reason"] == "id is not a UUID"
     assert "secret" not in kept["attributes"]
 
 
-async def test_bytes_that_are_no_message_are_not_worth_a_retry(sink: Sink) -> None:
+async def test_bytes_that_are_no_message_are_put_aside_and_hold_up_nothing(
+    sink: Sink, database: asyncpg.Connection
+) -> None:
+    await sink.raw_export(b"\xff\xff\xff")
     await sink.export_like_envoy(an_export(attributes()))
 
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await sink.raw_export(b"\xff\xff\xff")
-
-    assert refused.value.code() is not grpc.StatusCode.UNAVAILABLE
+    await rows_are(database, 1)
+    await metric_is(sink, 'hubgate_usage_records_total{result="quarantined"} 1.0')
+    (kept,) = await database.fetch("SELECT reason, attributes FROM usage_quarantine")
+    assert kept["reason"] == "payload can't be read: DecodeError"
+    assert '"bytes": "3"' in kept["attributes"]
 
 
 async def test_an_als_stream_is_written_under_its_node(
@@ -275,6 +295,7 @@ async def test_an_als_stream_is_written_under_its_node(
 
     await sink.stream(iter([a_message(first, node="node-7"), a_message(second)]))
 
+    await rows_are(database, 2)
     rows = await database.fetch("SELECT node FROM usage_logs")
     assert [row["node"] for row in rows] == ["node-7", "node-7"]
 
@@ -285,7 +306,7 @@ async def test_an_als_stream_is_ended_by_a_sink_that_stops(
     await sink.export_like_envoy(an_export(attributes()))  # the ledger is open
     call = sink.stream()
     await call.write(a_message(attributes(), node="node-1"))
-    await until(lambda: has_rows(database, 2))
+    await rows_are(database, 2)
 
     sink.stop.set()
 
@@ -293,29 +314,31 @@ async def test_an_als_stream_is_ended_by_a_sink_that_stops(
         assert await call == als_pb2.StreamAccessLogsResponse()
 
 
-async def test_health_names_its_components(sink: Sink) -> None:
+async def test_health_names_its_components(
+    sink: Sink, database: asyncpg.Connection
+) -> None:
     await sink.export_like_envoy(an_export(attributes()))
+    await rows_are(database, 1)
 
     assert await sink.health() == {
         "status": "ok",
-        "components": {"database": "ok", "writer": "ok"},
+        "components": {"database": "ok", "spool": "ok"},
     }
-    assert 'hubgate_usage_records_total{result="new"} 1.0' in await sink.metrics()
+    await metric_is(sink, 'hubgate_usage_records_total{result="new"} 1.0')
 
 
 class TestPrices:
-    async def test_without_a_first_book_ai_calls_wait_and_others_do_not(
+    async def test_without_a_first_book_ai_calls_wait_in_the_spool(
         self, tmp_path: Path, fresh_database_url: str, database: asyncpg.Connection
     ) -> None:
         wait = {"HUBGATE_USAGE_SINK_PRICES_WAIT_S": "3600"}
         async with a_sink(tmp_path, fresh_database_url, NO_REDIS, **wait) as sink:
             await sink.export_like_envoy(an_export(attributes()))
+            await sink.export(an_export(an_ai_call()))  # answered all the same
+            await rows_are(database, 1)
 
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await sink.export(an_export(an_ai_call()))
-
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert len(await ids(database)) == 1
+        async with a_sink(tmp_path, fresh_database_url, NO_REDIS):
+            await rows_are(database, 2)
 
     async def test_after_the_wait_ai_calls_are_unpriced_and_counted(
         self, tmp_path: Path, fresh_database_url: str, database: asyncpg.Connection
@@ -323,8 +346,30 @@ class TestPrices:
         async with a_sink(tmp_path, fresh_database_url, NO_REDIS) as sink:
             await sink.export_like_envoy(an_export(an_ai_call()))
 
-            assert "hubgate_usage_unpriced_total 1.0" in await sink.metrics()
+            await rows_are(database, 1)
+            await metric_is(sink, "hubgate_usage_unpriced_total 1.0")
         assert await database.fetchval("SELECT pricing FROM usage_logs") == "unpriced"
+
+    async def test_a_start_without_redis_prices_as_before(
+        self,
+        tmp_path: Path,
+        fresh_database_url: str,
+        database: asyncpg.Connection,
+        redis_url: str,
+        redis_client: Redis,
+    ) -> None:
+        await config_channel.publish(redis_client, "usage_sink", PRICES)
+        wait = {"HUBGATE_USAGE_SINK_PRICES_WAIT_S": "30"}
+        async with a_sink(tmp_path, fresh_database_url, redis_url, **wait) as sink:
+            await sink.export_like_envoy(an_export(an_ai_call()))
+            await rows_are(database, 1)
+
+        async with a_sink(tmp_path, fresh_database_url, NO_REDIS) as sink:
+            await sink.export_like_envoy(an_export(an_ai_call()))
+            await rows_are(database, 2)
+
+        versions = await database.fetch("SELECT price_version FROM usage_logs")
+        assert [row[0] for row in versions] == ["v1", "v1"]
 
     async def test_a_new_book_is_in_force_without_a_restart(
         self, sink: Sink, database: asyncpg.Connection, redis_client: Redis
@@ -345,57 +390,58 @@ class TestPrices:
 class TestDatabaseAway:
     """The database is there but lets nobody in, then does again."""
 
-    async def test_at_the_start_exports_are_unavailable_until_it_is_there(
+    async def test_at_the_start_exports_are_taken_and_written_when_it_is_there(
         self, tmp_path: Path, fresh_database_url: str, admin: asyncpg.Connection
     ) -> None:
         await close_door(admin, fresh_database_url)
         async with a_sink(tmp_path, fresh_database_url, NO_REDIS) as sink:
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await sink.export(an_export(attributes()))
-            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert (await sink.health())["components"]["writer"] != "ok"
+            await sink.export(an_export(attributes()))
+            components = (await sink.health())["components"]
+            assert components["spool"] == "ok"
+            assert components["database"] != "ok"
 
             await open_door(admin, fresh_database_url)
-            await sink.export_like_envoy(an_export(attributes()))
+            await rows_are_at(fresh_database_url, 1)
 
             assert (await sink.health())["status"] == "ok"
 
-    async def test_later_nothing_is_lost_and_nothing_doubled(
+    async def test_later_nothing_is_refused_lost_or_doubled(
         self, tmp_path: Path, fresh_database_url: str, admin: asyncpg.Connection
     ) -> None:
         entries = [attributes() for _ in range(20)]
         streamed = [attributes() for _ in range(3)]
         async with a_sink(tmp_path, fresh_database_url, NO_REDIS) as sink:
-            await sink.export_like_envoy(an_export(*entries[:10]))
+            await sink.export(an_export(*entries[:10]))
+            await rows_are_at(fresh_database_url, 10)
             await close_door(admin, fresh_database_url)
-            with pytest.raises(grpc.aio.AioRpcError):
-                await sink.export(an_export(*entries))
-            call = sink.stream(iter([a_message(*streamed, node="node-1")]))
+            await sink.export(an_export(*entries))
+            await sink.stream(iter([a_message(*streamed, node="node-1")]))
+            await until(sink.has_failed_to_write)
 
             await open_door(admin, fresh_database_url)
-            await sink.export_like_envoy(an_export(*entries))
-            async with asyncio.timeout(10):
-                await call
+            database = await asyncpg.connect(fresh_database_url)
+            await rows_are(database, 23)
 
-        database = await asyncpg.connect(fresh_database_url)
         assert sorted(await ids(database)) == sorted(ids_of([*entries, *streamed]))
         await database.close()
 
-    async def test_a_stop_does_not_wait_for_it(
+    async def test_a_stop_does_not_wait_for_it_and_the_next_start_loads(
         self, tmp_path: Path, fresh_database_url: str, admin: asyncpg.Connection
     ) -> None:
+        entry = attributes()
         async with a_sink(tmp_path, fresh_database_url, NO_REDIS) as sink:
-            await sink.export_like_envoy(an_export(attributes()))
+            await sink.export(an_export(attributes()))
+            await rows_are_at(fresh_database_url, 1)
             await close_door(admin, fresh_database_url)
-            call = sink.stream()
-            await call.write(a_message(attributes(), node="node-1"))
+            await sink.export(an_export(entry))
             await until(sink.has_failed_to_write)
-
-            sink.stop.set()
-
-            async with asyncio.timeout(10):
-                await call
         await open_door(admin, fresh_database_url)
+
+        async with a_sink(tmp_path, fresh_database_url, NO_REDIS):
+            database = await asyncpg.connect(fresh_database_url)
+            await rows_are(database, 2)
+            assert entry["id"] in await ids(database)
+            await database.close()
 
     @pytest.fixture
     async def admin(self, database_url: str) -> AsyncIterator[asyncpg.Connection]:
@@ -413,6 +459,7 @@ class TestProcess:
         address = f"unix:{tmp_path}/sink.sock"
         process = await start_process(
             HUBGATE_USAGE_SINK_LISTEN=address,
+            HUBGATE_USAGE_SINK_SPOOL_DIR=str(tmp_path / "spool"),
             HUBGATE_DATABASE_URL=fresh_database_url,
             HUBGATE_REDIS_URL=redis_url,
         )
@@ -431,8 +478,15 @@ class TestProcess:
         _, errors = await process.communicate()
 
         assert process.returncode == 2
-        for name in ("USAGE_SINK_LISTEN", "DATABASE_URL", "REDIS_URL"):
-            assert f"HUBGATE_{name}" in errors.decode()
+        for name in ("LISTEN", "SPOOL_DIR", "DATABASE_URL", "REDIS_URL"):
+            assert f"{name}: " in errors.decode()
+
+
+async def metric_is(sink: Sink, line: str) -> None:
+    async def is_there() -> bool:
+        return line in await sink.metrics()
+
+    await until(is_there)
 
 
 async def start_process(**environ: str) -> asyncio.subprocess.Process:
@@ -447,9 +501,8 @@ async def test_a_database_killed_under_load_loses_and_doubles_nothing(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "postgres"
-    entries = [attributes() for _ in range(300)]
-    exports = iter([an_export(*entries[at : at + 3]) for at in range(0, 300, 3)])
-    is_midway = asyncio.Event()
+    sent: list[dict[str, str]] = []
+    is_enough = asyncio.Event()
 
     async with (
         running_postgres(folder) as url,
@@ -457,22 +510,35 @@ async def test_a_database_killed_under_load_loses_and_doubles_nothing(
     ):
 
         async def send() -> None:
-            for number, export in enumerate(exports):
-                await sink.export_like_envoy(export)
-                if number == 3:
-                    is_midway.set()
+            while not is_enough.is_set():
+                entries = [attributes() for _ in range(3)]
+                await sink.export(an_export(*entries))
+                sent.extend(entries)
 
-        sending = [asyncio.create_task(send()) for _ in range(4)]
-        await is_midway.wait()
+        await sink.export(an_export(attributes()))
+        await rows_are_at(url, 1)
+        sending = [asyncio.create_task(send()) for _ in range(2)]
         pid_file = (folder / "data" / "postmaster.pid").read_text()
         os.kill(int(pid_file.split()[0]), signal.SIGKILL)
+        await until(sink.has_failed_to_write)
+        is_enough.set()
         await asyncio.gather(*sending)
-        assert await sink.has_failed_to_write()
+        await until(lambda: is_answering(url))
+        await rows_are_at(url, len(sent) + 1)
 
         database = await asyncpg.connect(url)
         written = await ids(database)
         await database.close()
-    assert sorted(written) == sorted(ids_of(entries))
+    assert set(ids_of(sent)) < set(written)
+
+
+async def is_answering(url: str) -> bool:
+    try:
+        database = await asyncpg.connect(url)
+    except (OSError, asyncpg.PostgresError):
+        return False
+    await database.close()
+    return True
 
 
 async def close_door(admin: asyncpg.Connection, url: str) -> None:

@@ -1,0 +1,292 @@
+"""The one task that writes the ledger: spool -> batches -> transactions.
+
+While PostgreSQL writes one batch, the next is read, mapped and priced; more than
+these two are never in memory. The spool is told only after the commit. When the
+ledger is away the batch is tried again until it is there, or until the process ends:
+then the spool still has it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from runtime.clock import Clock
+from runtime.lifecycle import wait_or_stop
+from runtime.logs import get_logger
+from runtime.metrics import Metrics
+from usage_sink.errors import LedgerUnavailable, PricesPending
+from usage_sink.events import NotARequest
+from usage_sink.intake import Intake, Item
+from usage_sink.records import Misfit, UsageRecord, is_disputed, is_unpriced
+from usage_sink.segments import Entry, Position
+from usage_sink.spool import Spool
+from usage_sink.store import UsageStore, Written, misfit_of
+
+log = get_logger(__name__)
+
+Observer = Callable[[Sequence[UsageRecord]], None]
+
+_FIRST_BACK_OFF_S: Final = 0.1
+_LONGEST_BACK_OFF_S: Final = 2.0
+_READ_BYTES: Final = 256 * 1024
+#: Records between two turns of the event loop: below 10 ms.
+_SLICE: Final = 200
+_PRICES_RETRY_S: Final = 0.2
+_SPOOL_RETRY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """`rows` are written at once, or what came within `wait_s` of the first."""
+
+    rows: int
+    wait_s: float
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows of one transaction; `end` is what the spool is told then."""
+
+    records: list[UsageRecord] = field(default_factory=list)
+    misfits: list[Misfit] = field(default_factory=list)
+    not_requests: int = 0
+    end: Position | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.records) + len(self.misfits)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.end is None and not self.rows
+
+    def add(self, item: Item) -> None:
+        match item:
+            case UsageRecord():
+                self.records.append(item)
+            case Misfit():
+                self.misfits.append(item)
+            case NotARequest():
+                self.not_requests += 1
+
+    def mark(self) -> tuple[int, int, int]:
+        return len(self.records), len(self.misfits), self.not_requests
+
+    def back_to(self, mark: tuple[int, int, int]) -> None:
+        """Take back what was added since."""
+        records, misfits, self.not_requests = mark
+        del self.records[records:]
+        del self.misfits[misfits:]
+
+
+class Loader:
+    """`run` loads until `close`, and then what is left."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        intake: Intake,
+        limits: BatchLimits,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self._spool = spool
+        self._intake = intake
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+        self._observers = observers
+        self._closing = asyncio.Event()
+        #: Entries read from the spool and not begun; the one under way.
+        self._entries: list[Entry] = []
+        self._items: tuple[Entry, Iterator[Item]] | None = None
+        self._back_off_s = 0.0
+
+    async def run(self, store: UsageStore) -> None:
+        """Load batch after batch until `close`, then what is left."""
+        writing: asyncio.Task[bool] | None = None
+        try:
+            while (batch := await self._next_batch(writing)) is not None:
+                # In order: what is noted as loaded vouches for all before it.
+                if writing is not None and not await writing:
+                    return
+                writing = asyncio.create_task(self._write(store, batch))
+            if writing is not None:
+                await writing
+        finally:
+            if writing is not None:
+                writing.cancel()
+
+    def close(self) -> None:
+        """`run` ends when everything is loaded, or at once when it can't be."""
+        self._closing.set()
+        self._spool.arrived.set()
+
+    # --- preparing
+
+    async def _next_batch(self, writing: asyncio.Task[bool] | None) -> Batch | None:
+        """The next batch, full or as large as is worth waiting for; None: no more."""
+        batch = Batch()
+        wait_until: float | None = None
+        while True:
+            self._spool.arrived.clear()
+            await self._fill(batch)
+            if batch.rows >= self._limits.rows:
+                return batch
+            is_busy = writing is not None and not writing.done()
+            if writing is not None and not is_busy:
+                writing.result()  # a fault of ours ends the process
+            if self._closing.is_set():
+                return None if batch.is_empty else batch
+            now = self._clock.monotonic()
+            if not batch.is_empty and wait_until is None:
+                wait_until = now + self._limits.wait_s
+            if wait_until is not None and now >= wait_until and not is_busy:
+                return batch
+            await self._wait(writing if is_busy else None, wait_until)
+
+    async def _wait(
+        self, writing: asyncio.Task[bool] | None, until: float | None
+    ) -> None:
+        """Until there is more to read, nothing under way, or a batch is due."""
+        arriving = asyncio.ensure_future(self._spool.arrived.wait())
+        pending: set[asyncio.Future[object]] = {arriving}  # type: ignore[arg-type]  # any result will do
+        timeout = None
+        if writing is not None:
+            pending.add(writing)  # type: ignore[arg-type]  # as above
+        elif until is not None:
+            timeout = max(until - self._clock.monotonic(), 0)
+        try:
+            await asyncio.wait(pending, timeout=timeout, return_when="FIRST_COMPLETED")
+        finally:
+            arriving.cancel()
+
+    async def _fill(self, batch: Batch) -> None:
+        """Add what can be read now, up to the limit."""
+        while batch.rows < self._limits.rows:
+            if self._items is None and not await self._next_entry():
+                return
+            if self._items is None:
+                continue
+            entry, items = self._items
+            mark = batch.mark()
+            try:
+                is_done = await self._take(batch, items)
+            except PricesPending:
+                batch.back_to(mark)
+                await self._hold(entry)
+                return
+            if is_done:
+                self._items = None
+                batch.end = entry.end
+
+    async def _next_entry(self) -> bool:
+        if not self._entries:
+            try:
+                chunk = await self._spool.read(_READ_BYTES)
+            except OSError as error:
+                log.error("spool can't be read", error=str(error))  # noqa: TRY400 - expected, no traceback
+                await wait_or_stop(self._closing, _SPOOL_RETRY_S)
+                return False
+            if chunk is None:
+                return False
+            self._entries = chunk.entries[::-1]
+        entry = self._entries.pop()
+        self._items = (entry, self._intake.read(entry))
+        return True
+
+    async def _take(self, batch: Batch, items: Iterator[Item]) -> bool:
+        """Add items up to the limit; True when these were all."""
+        for number, item in enumerate(items, start=1):
+            batch.add(item)
+            if batch.rows >= self._limits.rows:
+                return False
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return True
+
+    async def _hold(self, entry: Entry) -> None:
+        """Begin the entry again after a moment; what came before it may go."""
+        self._items = (entry, self._intake.read(entry))
+        await wait_or_stop(self._closing, _PRICES_RETRY_S)
+        self._spool.arrived.set()
+
+    # --- writing
+
+    async def _write(self, store: UsageStore, batch: Batch) -> bool:
+        """True when the batch is committed; False: it is left to the next start."""
+        while (written := await self._try(store, batch)) is None:
+            if self._closing.is_set() or not await self._back_off():
+                log.warning("rows left in the spool", rows=batch.rows)
+                return False
+        self._back_off_s = 0.0
+        self._count(batch, written)
+        for observe in self._observers:
+            observe(batch.records)
+        if batch.end is not None:
+            await self._spool.loaded(batch.end)
+        self._show()
+        return True
+
+    async def _try(self, store: UsageStore, batch: Batch) -> Written | None:
+        """None: the ledger is away."""
+        started = self._clock.monotonic()
+        try:
+            written = await self._store(store, batch.records)
+            await store.quarantine(batch.misfits)
+        except LedgerUnavailable as error:
+            log.warning("ledger not reachable", why=str(error))
+            self._metrics.inc("hubgate_usage_store_failures_total")
+            return None
+        seconds = self._clock.monotonic() - started
+        self._metrics.observe("hubgate_usage_write_seconds", seconds)
+        return written
+
+    async def _store(
+        self, store: UsageStore, records: Sequence[UsageRecord]
+    ) -> Written:
+        """Write; what only one record makes fail is put aside, and the rest written."""
+        try:
+            return await store.write(records)
+        except LedgerUnavailable:
+            raise
+        except Exception as error:
+            log.exception("batch not written", rows=len(records))
+            if len(records) == 1:
+                reason = f"can't be written: {type(error).__name__}"
+                await store.quarantine([misfit_of(records[0], reason)])
+                return Written(quarantined=1)
+        middle = len(records) // 2
+        first = await self._store(store, records[:middle])
+        return first + await self._store(store, records[middle:])
+
+    async def _back_off(self) -> bool:
+        """Wait; False when the process is ending."""
+        self._back_off_s = min(
+            self._back_off_s * 2 or _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S
+        )
+        self._show()
+        return not await wait_or_stop(self._closing, self._back_off_s)
+
+    def _count(self, batch: Batch, written: Written) -> None:
+        for result, amount in (
+            ("new", written.new),
+            ("known", written.known),
+            ("quarantined", written.quarantined + len(batch.misfits)),
+            ("unidentified", batch.not_requests),
+        ):
+            self._metrics.inc("hubgate_usage_records_total", amount, result=result)
+        unpriced = sum(map(is_unpriced, batch.records))
+        self._metrics.inc("hubgate_usage_unpriced_total", unpriced)
+        disputed = sum(map(is_disputed, batch.records))
+        self._metrics.inc("hubgate_usage_credit_differences_total", disputed)
+        self._metrics.observe("hubgate_usage_batch_rows", batch.rows)
+
+    def _show(self) -> None:
+        oldest = self._spool.oldest_pending()
+        age = 0.0 if oldest is None else max(self._clock.now() - oldest, 0.0)
+        self._metrics.set("hubgate_usage_pending_seconds", age)
