@@ -52,6 +52,8 @@ class Plan:
         common = {
             **given,
             "HUBGATE_ENV": given.get("HUBGATE_ENV") or "development",
+            # One name for Envoy and those beside it: what the ledger calls a node.
+            "HUBGATE_NODE_ID": given.get("HUBGATE_NODE_ID") or "local",
             "HUBGATE_REDIS_URL": self.redis_url,
             "PYTHONPATH": ":".join(path for path in paths if path),
         }
@@ -69,6 +71,16 @@ class Plan:
     def spool(self) -> Path:
         """Where the usage sink keeps what is not in the ledger yet."""
         return self.data.path / "spool"
+
+    @property
+    def journal(self) -> Path:
+        """Where authz notes what it lets pass, for the usage sink."""
+        return self.data.path / "journal"
+
+    @property
+    def access_log(self) -> Path:
+        """Envoy's own, beside what it sends to the usage sink."""
+        return self.data.logs / "access.jsonl"
 
     @property
     def archive(self) -> Path:
@@ -97,7 +109,7 @@ def envoy(plan: Plan) -> Spec:
     ports = plan.ports
     bootstrap = plan.data.path / "envoy.yaml"
     values = {
-        "node_id": plan.settings.environ.get("HUBGATE_NODE_ID") or "local",
+        "node_id": plan.environ()["HUBGATE_NODE_ID"],
         "node_cluster": CLUSTER,
         **admin_placeholders(Address(host=_LOOPBACK, port=ports.envoy_admin)),
         "ads_host": _LOOPBACK,
@@ -156,6 +168,9 @@ def _usage_sink(plan: Plan) -> Spec:
     env = {
         **plan.database("usage_sink"),
         "HUBGATE_USAGE_SINK_SPOOL_DIR": str(plan.spool),
+        "HUBGATE_AUTHZ_JOURNAL_DIR": str(plan.journal),
+        "HUBGATE_ACCESS_LOG_FILE": str(plan.access_log),
+        "HUBGATE_ENVOY_ADMIN": f"{_LOOPBACK}:{plan.ports.envoy_admin}",
     }
     return _service(plan, "usage_sink", "usage_sink", env)
 
@@ -175,7 +190,10 @@ async def _at_once() -> None:
 
 
 def _sidecar(plan: Plan, kind: str, number: int) -> Spec:
-    return _service(plan, kind, f"{kind}-{number}")
+    env = {}
+    if kind == "authz":
+        env["HUBGATE_AUTHZ_JOURNAL_DIR"] = str(plan.journal)
+    return _service(plan, kind, f"{kind}-{number}", env)
 
 
 def _service(
@@ -214,7 +232,7 @@ def _control(plan: Plan) -> Spec:
         "HUBGATE_CONFIG_FILE": str(settings.config),
         "HUBGATE_ADMIN_TOKEN_FILE": str(plan.data.admin_token),
         "HUBGATE_USAGE_SINK_ADDRESSES": f"unix:{plan.socket('usage_sink')}",
-        "HUBGATE_ACCESS_LOG_FILE": str(plan.data.logs / "access.jsonl"),
+        "HUBGATE_ACCESS_LOG_FILE": str(plan.access_log),
         "HUBGATE_ENVOY_BINARY": str(binaries.envoy()),
         "HUBGATE_OPS_LISTEN": "",
     }

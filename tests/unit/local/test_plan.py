@@ -158,3 +158,23 @@ async def test_a_socket_of_a_killed_service_is_removed_before_the_next(
     await spec.prepare()
 
     assert not plan.socket("authz-0").exists()
+
+
+async def test_those_beside_an_envoy_look_where_it_and_authz_write(plan: Plan) -> None:
+    specs = {spec.name: spec for spec in services.services(plan)}
+    sink = specs["usage_sink"].env
+
+    assert sink["HUBGATE_ENVOY_ADMIN"] == "127.0.0.1:9901"
+    assert (
+        sink["HUBGATE_ACCESS_LOG_FILE"]
+        == specs["control"].env["HUBGATE_ACCESS_LOG_FILE"]
+    )
+    for number in (0, 1):
+        written = specs[f"authz-{number}"].env["HUBGATE_AUTHZ_JOURNAL_DIR"]
+        assert written == sink["HUBGATE_AUTHZ_JOURNAL_DIR"]
+    assert "HUBGATE_AUTHZ_JOURNAL_DIR" not in specs["ratelimit-0"].env
+    envoy = services.envoy(plan)
+    assert envoy.prepare is not None
+    await envoy.prepare()
+    name = plan.environ()["HUBGATE_NODE_ID"]
+    assert f'id: "{name}"' in (plan.data.path / "envoy.yaml").read_text()
