@@ -72,6 +72,11 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (day) DO UPDATE SET file = excluded.file, rows = excluded.rows,
     tokens = excluded.tokens, credits = excluded.credits, sha256 = excluded.sha256,
     archived_at = now()
+WHERE {TABLE_ARCHIVES}.dropped_at IS NULL OR {TABLE_ARCHIVES}.restored_at IS NOT NULL
+"""
+_AWAY: Final = f"""
+SELECT rows, tokens, credits FROM {TABLE_ARCHIVES}
+WHERE day = $1 AND dropped_at IS NOT NULL AND restored_at IS NULL
 """
 
 
@@ -116,16 +121,26 @@ async def days_due(
 ) -> list[date]:
     """Days whose partition is older than `keep_days`, without those restored."""
     before = now.astimezone(UTC).date() - timedelta(days=keep_days)
-    partitions = await connection.fetch(_PARTITIONS, TABLE_USAGE_LOGS)
     restored = {row["day"] for row in await connection.fetch(_RESTORED)}
     return [
-        row["day"]
-        for row in partitions
-        if row["day"] < before and row["day"] not in restored
+        day
+        for day in await _partitions(connection)
+        if day < before and day not in restored
     ]
 
 
+async def _partitions(connection: asyncpg.Connection) -> list[date]:
+    found = await connection.fetch(_PARTITIONS, TABLE_USAGE_LOGS)
+    return [row["day"] for row in found]
+
+
 async def _archive(connection: asyncpg.Connection, folder: Path, day: date) -> Archived:
+    away = await connection.fetchrow(_AWAY, day)
+    if away is not None:
+        # Its file must never be written again: the rows are nowhere else.
+        return Archived(day, Fate.DROPPED, Sums(*tuple(away)), "before")
+    if day not in await _partitions(connection):
+        return Archived(day, Fate.REFUSED, why="it has no partition of its own")
     try:
         written = await _write(connection, folder, day)
     except ArchiveDamaged as error:
@@ -138,14 +153,10 @@ async def _archive(connection: asyncpg.Connection, folder: Path, day: date) -> A
     try:
         async with connection.transaction():
             await connection.execute(_LOCK_TIMEOUT)
-            dropped = await connection.fetchval(
-                "SELECT usage_logs_drop_archived($1)", day
-            )
+            await connection.execute("SELECT usage_logs_drop_archived($1)", day)
     except (asyncpg.RestrictViolationError, asyncpg.LockNotAvailableError) as error:
         log.warning("day not dropped yet", day=str(day), why=str(error))
         return Archived(day, Fate.KEPT, written.sums, str(error))
-    if not dropped:
-        return Archived(day, Fate.KEPT, written.sums, "it has no partition of its own")
     log.info("day archived", day=str(day), rows=written.sums.rows)
     return Archived(day, Fate.DROPPED, written.sums)
 

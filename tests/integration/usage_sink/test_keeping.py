@@ -146,6 +146,18 @@ async def test_a_restored_day_is_archived_again_only_by_name(kept: Kept) -> None
     assert len(await kept.rows(DAY)) == 30
 
 
+async def test_an_archived_day_is_never_written_again(kept: Kept) -> None:
+    await kept.archive(DAY)
+    file = kept.folder / manifest.usage_name(DAY)
+    content = file.read_bytes()
+
+    (again,) = await kept.archive(DAY)
+
+    assert (again.fate, again.sums) == (Fate.DROPPED, manifest.Sums(30, 360, 60))
+    assert file.read_bytes() == content
+    assert await kept.pool.fetchval("SELECT rows FROM usage_archives") == 30
+
+
 async def test_days_are_due_by_their_age_alone(kept: Kept) -> None:
     now = datetime(2026, 10, 12, 0, 30, tzinfo=UTC)
 
@@ -190,7 +202,7 @@ class TestWhatIsNotDropped:
 
         (kept_back,) = await kept.archive(lonely)
 
-        assert kept_back.fate is Fate.KEPT
+        assert kept_back.fate is Fate.REFUSED
         assert len(await kept.rows(lonely)) == 1
 
     async def test_a_day_that_a_query_holds(self, kept: Kept) -> None:
