@@ -60,13 +60,13 @@ def _command(name: str, text: str) -> click.Command:
 def _run(arguments: list[str], environ: Mapping[str, str], control: str | None) -> int:
     result = subprocess.run(  # noqa: S603 - our own module
         [sys.executable, "-P", "-m", "usage_sink.tools", *arguments],
-        env={**environ, **_place(arguments, environ, control), **_path(environ)},
+        env={**environ, **place(arguments, environ, control), **_path(environ)},
         check=False,
     )
     return result.returncode
 
 
-def _place(
+def place(
     arguments: list[str], environ: Mapping[str, str], control: str | None
 ) -> dict[str, str]:
     """Where the ledger of the running stack is; nothing when it was said."""
