@@ -1,68 +1,103 @@
-"""How many access-log records a second one usage sink turns into committed rows.
+"""How many access-log records a second become committed rows, and what that costs.
 
-    python -m bench.ledger [--rows 200000]
+    python -m bench.ledger [--seconds 30] [--commit-ms 500]
 
-Measures, on an embedded PostgreSQL of its own (durable, with every index and
-trigger), each stage from the bytes of an OTLP batch to the commit, then the whole
-path through the group-commit writer with several batches under way. Half of the rows
-are there before anything is measured, and no two have the same start: small indexes
-full of equal keys would flatter the figures by half. The rows are counted at the end.
-Bounded: about half a minute.
+First each stage alone, from the bytes of an OTLP batch to the commit; then the whole
+path: `python -m usage_sink` as a process of its own, Envoy's batches sent to it by
+gRPC as fast as the ledger keeps up with them, on an embedded PostgreSQL (durable, with
+every index, trigger, rollup and seal). 100,000 rows are there before anything is
+measured, and no two have the same start: small indexes full of equal keys would
+flatter the figures. The rows are counted at the end. With `--commit-ms`, each commit
+takes so much longer: for the sink's memory. Everything shares this machine's cores.
 """
 
 import argparse
 import asyncio
+import json
+import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import asyncpg
+import grpc.aio
+import httpx
 
 from local.engines import running_postgres
 from runtime.clock import SystemClock
-from runtime.metrics import Metrics
 from runtime.postgres import connect_pool, migrate
 from usage_sink import otlp
-from usage_sink.buffer import Limits
 from usage_sink.chain import Chain
+from usage_sink.intake import Intake
 from usage_sink.partitions import make_partitions
-from usage_sink.pricing import PricesInForce
+from usage_sink.pricing import KEPT_BOOK, PricesInForce
 from usage_sink.records import UsageRecord
-from usage_sink.service import Intake
+from usage_sink.segments import Entry, Kind, Position
 from usage_sink.store_postgres import PostgresUsageStore
-from usage_sink.writer import LedgerWriter
 
-CHAIN = Chain("bench", "bench")
 BATCH = 50  # records of one Export call: 16 KiB, Envoy's usual batch
-UNDER_WAY = 64  # Export calls waiting for their commit
+STORE_BATCH = 5000  # rows of one transaction
+UNDER_WAY = 32  # Export calls not yet answered
+BEHIND = 60_000  # records answered and not yet committed
+BEFORE = 100_000  # rows that are there before
+TEMPLATES = 200
 USERS = 10_000
 MODELS = ("gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06", "gpt-4o-realtime")
-PRICE = {
-    "service": "openai",
-    "model": "gpt-4o*",
-    "from": "2026-01-01",
-    "input_per_1000": "2.5",
-    "output_per_1000": "10",
-    "cached_per_1000": "1.25",
+BOOK = {
+    "version": "v1",
+    "prices": [
+        {
+            "service": "openai",
+            "model": "gpt-4o*",
+            "from": "2026-01-01",
+            "input_per_1000": "2.5",
+            "output_per_1000": "10",
+            "cached_per_1000": "1.25",
+        }
+    ],
 }
+_ID = "00000000-0000-4000-8000-000000000000"
+_START = "1000000000.000000"
+_SLOW_COMMIT = """
+CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON usage_seals
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow_commit();
+"""
 
 
 class Traffic:
-    """Batches as Envoy sends them; a third of the calls are AI calls."""
+    """Batches as Envoy sends them; a third of the calls are AI calls.
+
+    Made from templates, with a new id and start in each record: the sender's own
+    cost must stay small beside what is measured.
+    """
 
     def __init__(self, now: float) -> None:
         self._random = random.Random(7)  # noqa: S311 - the same traffic every time
         self._microsecond = round(now * 1_000_000)
+        self._templates = [self._template() for _ in range(TEMPLATES)]
 
-    def exports(self, rows: int) -> list[bytes]:
-        return [self._export() for _ in range(rows // BATCH)]
+    def export(self) -> bytes:
+        template, ids, starts = self._random.choice(self._templates)
+        batch = bytearray(template)
+        for at in ids:
+            text = str(UUID(int=self._random.getrandbits(128), version=4))
+            batch[at : at + len(text)] = text.encode()
+        for at in starts:
+            self._microsecond += self._random.randrange(1, 100)
+            second, micro = divmod(self._microsecond, 1_000_000)
+            batch[at : at + len(_START)] = b"%d.%06d" % (second, micro)
+        return bytes(batch)
 
-    def _export(self) -> bytes:
+    def _template(self) -> tuple[bytes, list[int], list[int]]:
         request: Any = otlp.ExportRequest()
         logs = request.resource_logs.add()
         logs.resource.attributes.add(key="node_name").value.string_value = "node-1"
@@ -71,21 +106,29 @@ class Traffic:
             record = scope.log_records.add()
             for key, value in self._entry().items():
                 record.attributes.add(key=key).value.string_value = value
-        return bytes(request.SerializeToString())
+        data = bytes(request.SerializeToString())
+        return data, places(data, _ID.encode()), places(data, _START.encode())
 
     def _entry(self) -> dict[str, str]:
-        self._microsecond += self._random.randrange(1, 100)
-        second, micro = divmod(self._microsecond, 1_000_000)
         entry = {
             **an_entry(ai=self._random.random() < 1 / 3),
-            "id": str(uuid4()),
-            "start": f"{second}.{micro:06d}",
+            "id": _ID,
+            "start": _START,
             "user_id": f"user-{self._random.randrange(USERS)}",
             "session_id": f"session-{self._random.randrange(10**9)}",
+            "duration_ms": str(self._random.randrange(5000)),
         }
         if entry["llm_model"] != "-":
             entry["llm_model"] = self._random.choice(MODELS)
         return entry
+
+
+def places(data: bytes, text: bytes) -> list[int]:
+    found, at = [], data.find(text)
+    while at >= 0:
+        found.append(at)
+        at = data.find(text, at + 1)
+    return found
 
 
 def an_entry(*, ai: bool) -> dict[str, str]:
@@ -106,6 +149,7 @@ def an_entry(*, ai: bool) -> dict[str, str]:
         "upstream": "127.0.0.1:3003",
         "role": "user",
         "reason": "-",
+        "ai": "true" if ai else "-",
         "llm_protocol": "1" if ai else "-",
         "llm_model": MODELS[0] if ai else "-",
         "llm_status": "1" if ai else "-",
@@ -122,77 +166,183 @@ def an_entry(*, ai: bool) -> dict[str, str]:
     }
 
 
-async def main(rows: int) -> None:
-    clock = SystemClock()
-    prices = PricesInForce(clock, 0)
-    prices.accept({"version": "v1", "prices": [PRICE]})
-    intake = Intake(prices, Metrics(), region="local", version="bench")
-    with tempfile.TemporaryDirectory() as folder:
-        async with running_postgres(Path(folder) / "postgres") as url:
+async def main(seconds: float, commit_ms: int) -> None:
+    traffic = Traffic(SystemClock().now())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with running_postgres(folder / "postgres") as url:
             await migrate(url, package="usage_sink")
             pool = await connect_pool(
                 url, max_size=3, command_timeout_s=30, connect_deadline_s=10
             )
-            await make_partitions(pool, clock.now(), 1)
-            traffic = Traffic(clock.now())
-            await prefill(pool, intake, traffic.exports(rows // 2))
-            await stages(pool, intake, traffic.exports(rows // 4))
-            await whole_path(pool, intake, traffic.exports(rows // 4))
-            await check(pool, rows)
+            await make_partitions(pool, SystemClock().now(), 1)
+            staged = await stages(pool, [traffic.export() for _ in range(400)])
+            async with a_sink(folder, url) as sink:
+                await sink.send(traffic, rows=BEFORE)
+                await sink.has_committed(BEFORE)
+                if commit_ms:
+                    await pool.execute(_SLOW_COMMIT.format(seconds=commit_ms / 1000))
+                postmaster = folder / "postgres" / "data" / "postmaster.pid"
+                await whole_path(sink, traffic, seconds, processes(postmaster))
+                await sink.has_committed(sink.sent)
+            await check(pool, staged + sink.sent)
             await pool.close()
 
 
-async def prefill(pool: asyncpg.Pool, intake: Intake, exports: list[bytes]) -> None:
-    store = PostgresUsageStore(pool, CHAIN)
-    for raw in exports:
-        request = otlp.ExportRequest.FromString(raw)
-        await store.write(intake.convert(otlp.entries(request)).records)
-
-
-async def stages(pool: asyncpg.Pool, intake: Intake, exports: list[bytes]) -> None:
-    """Each stage alone, in batches of 2,000 rows."""
+async def stages(pool: asyncpg.Pool, exports: list[bytes]) -> int:
+    """Each stage alone."""
     rows = len(exports) * BATCH
-    requests = timed(
-        "decode OTLP",
-        rows,
-        lambda: [otlp.ExportRequest.FromString(one) for one in exports],
-    )
-    entries = timed(
-        "read attributes", rows, lambda: [list(otlp.entries(one)) for one in requests]
-    )
+    prices = PricesInForce(SystemClock(), 0)
+    prices.accept(BOOK)
+    intake = Intake(prices, region="local", version="bench")
+    decoder = otlp.Decoder()
+    timed("decode", rows, lambda: [list(decoder.entries(one)) for one in exports])
+    entries = [Entry(Kind.OTLP, 0.0, one, Position(1, 0)) for one in exports]
     records: list[UsageRecord] = [
-        record
-        for converted in timed(
-            "map and price", rows, lambda: [intake.convert(one) for one in entries]
+        item
+        for items in timed(
+            "decode, map, price", rows, lambda: [list(intake.read(e)) for e in entries]
         )
-        for record in converted.records
+        for item in items
     ]
-    store = PostgresUsageStore(pool, CHAIN)
-    for label in ("make rows, COPY, INSERT", "the same again: a replay"):
+    timed("make rows", rows, lambda: [record.row() for record in records])
+    store = PostgresUsageStore(pool, Chain("bench", "bench"))
+    for label in ("rows, COPY, INSERT, sums, seal", "the same again: a replay"):
         started = time.perf_counter()
-        for at in range(0, len(records), 2000):
-            await store.write(records[at : at + 2000])
+        for at in range(0, len(records), STORE_BATCH):
+            await store.write(records[at : at + STORE_BATCH])
         show(label, rows, time.perf_counter() - started)
+    return rows
 
 
-async def whole_path(pool: asyncpg.Pool, intake: Intake, exports: list[bytes]) -> None:
-    """Bytes to commit, with `UNDER_WAY` Export calls at a time."""
-    waiting = iter(exports)
-    writer = LedgerWriter(Limits(2000, 0.01, 20_000), SystemClock(), Metrics())
-    running = asyncio.create_task(writer.run(PostgresUsageStore(pool, CHAIN)))
-    await asyncio.sleep(0)
+@dataclass
+class Sink:
+    """A usage sink as a process, and what was sent to it."""
 
-    async def send() -> None:
-        for raw in waiting:
-            request = otlp.ExportRequest.FromString(raw)
-            await writer.write(intake.convert(otlp.entries(request)))
+    process: asyncio.subprocess.Process
+    export: Callable[[bytes], Any]
+    ops: httpx.AsyncClient
+    sent: int = 0
+    committed: int = 0
 
-    started = time.perf_counter()
-    await asyncio.gather(*(send() for _ in range(UNDER_WAY)))
-    seconds = time.perf_counter() - started
-    show("whole path, bytes to commit", len(exports) * BATCH, seconds)
-    writer.close()
-    await running
+    async def send(
+        self, traffic: Traffic, *, rows: int = sys.maxsize, seconds: float = 3600
+    ) -> None:
+        """Send until one of both; not further ahead of the ledger than BEHIND."""
+        until, end = time.perf_counter() + seconds, self.sent + rows
+
+        async def one_after_the_other() -> None:
+            while self.sent < end and time.perf_counter() < until:
+                if self.sent - self.committed > BEHIND:
+                    await asyncio.sleep(0.01)
+                    continue
+                self.sent += BATCH
+                await self.export(traffic.export())
+
+        watching = asyncio.create_task(self._watch())
+        await asyncio.gather(*(one_after_the_other() for _ in range(UNDER_WAY)))
+        watching.cancel()
+
+    async def has_committed(self, rows: int) -> None:
+        async with asyncio.timeout(120):
+            while self.committed < rows:
+                await asyncio.sleep(0.05)
+                await self.look()
+
+    async def look(self) -> None:
+        text = (await self.ops.get("http://sink/metrics")).text
+        for line in text.splitlines():
+            if line.startswith('hubgate_usage_records_total{result="new"}'):
+                self.committed = int(float(line.split()[-1]))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(0.25)
+            await self.look()
+
+
+@asynccontextmanager
+async def a_sink(folder: Path, database: str) -> AsyncIterator[Sink]:
+    spool = folder / "spool"
+    spool.mkdir()
+    (spool / KEPT_BOOK).write_text(json.dumps(BOOK))
+    address = f"unix:{folder}/sink.sock"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "usage_sink"),
+        env={
+            "HUBGATE_USAGE_SINK_LISTEN": address,
+            "HUBGATE_USAGE_SINK_SPOOL_DIR": str(spool),
+            "HUBGATE_USAGE_SINK_BATCH_ROWS": str(STORE_BATCH),
+            "HUBGATE_OPS_LISTEN": f"unix:{folder}/ops.sock",
+            "HUBGATE_DATABASE_URL": database,
+            "HUBGATE_REDIS_URL": "redis://127.0.0.1:1/0",
+        },
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    transport = httpx.AsyncHTTPTransport(uds=f"{folder}/ops.sock")
+    try:
+        async with (
+            grpc.aio.insecure_channel(address) as channel,
+            httpx.AsyncClient(transport=transport, timeout=30) as ops,
+        ):
+            await asyncio.wait_for(channel.channel_ready(), 30)
+            yield Sink(process, channel.unary_unary(otlp.EXPORT_PATH), ops)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def whole_path(
+    sink: Sink,
+    traffic: Traffic,
+    seconds: float,
+    database: Callable[[], list[int]],
+) -> None:
+    """Bytes by gRPC to committed rows, and the processor time of each process."""
+    await sink.look()
+    started, committed = time.perf_counter(), sink.committed
+    own, sink_cpu = time.process_time(), cpu_seconds([sink.process.pid])
+    database_cpu = cpu_seconds(database())
+    await sink.send(traffic, seconds=seconds)
+    await sink.look()
+    elapsed, rows = time.perf_counter() - started, sink.committed - committed
+    show("whole path, gRPC to commit", rows, elapsed)
+    for label, spent in (
+        ("  of it the sender", time.process_time() - own),
+        ("  of it the sink", cpu_seconds([sink.process.pid]) - sink_cpu),
+        ("  of it PostgreSQL", cpu_seconds(database()) - database_cpu),
+    ):
+        sys.stdout.write(
+            f"{label:<32}{spent / elapsed:>10.2f} cores     "
+            f"{spent / rows * 1e6:>9.1f} us/record\n"
+        )
+    sys.stdout.write(f"memory of the sink, at most {peak_mib(sink.process.pid)} MiB\n")
+
+
+def processes(pid_file: Path) -> Callable[[], list[int]]:
+    """The server's processes, whenever they are asked for."""
+    postmaster = int(pid_file.read_text().split()[0])
+
+    def found() -> list[int]:
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text()
+        return [postmaster, *map(int, children.split())]
+
+    return found
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    line = next(line for line in status if line.startswith("VmHWM:"))
+    return int(line.split()[1]) // 1024
 
 
 async def check(pool: asyncpg.Pool, expected: int) -> None:
@@ -213,13 +363,15 @@ def timed(label: str, rows: int, work: Callable[[], list[Any]]) -> list[Any]:
 
 def show(label: str, rows: int, seconds: float) -> None:
     sys.stdout.write(
-        f"{label:<30}{rows / seconds:>12,.0f} records/s"
-        f"{seconds / rows * 1e6:>9.1f} us/record\n"
+        f"{label:<32}{rows / seconds:>10,.0f} records/s"
+        f"{seconds / rows * 1e6:>10.1f} us/record\n"
     )
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=200_000)
-    wanted = min(parser.parse_args().rows, 1_000_000)
-    asyncio.run(main(max(wanted // (4 * BATCH), 1) * 4 * BATCH))
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--commit-ms", type=int, default=0)
+    given = parser.parse_args()
+    asyncio.run(main(min(given.seconds, 120), given.commit_ms))
