@@ -11,12 +11,13 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.ops_server import OpsServer
 from runtime.settings import SettingsError
-from usage_sink import reports
+from usage_sink import journal, lines, reports
 from usage_sink.chain import Chain
 from usage_sink.errors import SpoolInUse
+from usage_sink.evidence import Evidence, Place
 from usage_sink.heads import KEPT_HEADS, Heads
 from usage_sink.ingest import REPORTS_NODE, UsageIngestService
-from usage_sink.intake import Intake, from_events
+from usage_sink.intake import Intake, from_entries, from_events
 from usage_sink.ledger import Ledger
 from usage_sink.loader import Loader
 from usage_sink.pricing import KEPT_BOOK, PricesInForce
@@ -52,9 +53,23 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             prices,
             region=settings.region,
             version=version("hubgate"),
-            sources={Kind.REPORT: from_events(reports.read, REPORTS_NODE)},
+            sources={
+                Kind.LINES: from_entries(lines.entries),
+                Kind.REPORT: from_events(reports.read, REPORTS_NODE),
+                Kind.UNSETTLED: journal.unsettled,
+            },
         )
-        loader = Loader(spool, intake, settings.batch_limits(), clock, metrics)
+        evidence = Evidence(
+            settings, Place(settings.node_id, folder), spool, clock, metrics
+        )
+        loader = Loader(
+            spool,
+            intake,
+            settings.batch_limits(),
+            clock,
+            metrics,
+            observers=(evidence.committed,),
+        )
         chain = Chain(spool.identity, settings.node_id, Heads(folder / KEPT_HEADS))
         ledger = Ledger(settings, clock, loader, chain)
         server = GrpcServer(
@@ -64,22 +79,22 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         health.add("database", ledger.check)
         health.add("spool", spool.check)
-        ops = OpsServer(settings.ops_listen, health, metrics)
-        await ops.start()
-        closing.push_async_callback(ops.stop)
+        await start_ops(settings, health, metrics, closing)
         loading = asyncio.create_task(ledger.run(stop))
         pricing = asyncio.create_task(
             config_channel.watch(client, "usage_sink", prices.accept, stop)
         )
+        looking = asyncio.create_task(evidence.run(stop))
         await server.start()
         await start_ingest(settings, spool, metrics, closing)
-        await until_stopped(stop, loading, pricing)
+        await until_stopped(stop, loading, pricing, looking)
         await server.stop(settings.drain_timeout_s)
         loader.close()
         # What the deadline cuts off is in the spool for the next start.
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.drain_timeout_s):
-                await asyncio.gather(loading, pricing)
+                await asyncio.gather(loading, pricing, looking)
+        await evidence.close()
 
 
 async def until_stopped(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
@@ -87,6 +102,15 @@ async def until_stopped(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({stopping, *tasks}, return_when="FIRST_COMPLETED")
     stop.set()
+
+
+async def start_ops(
+    settings: Settings, health: Health, metrics: Metrics, closing: AsyncExitStack
+) -> None:
+    """Health and metrics, where there is an address for them."""
+    ops = OpsServer(settings.ops_listen, health, metrics)
+    await ops.start()
+    closing.push_async_callback(ops.stop)
 
 
 async def start_ingest(

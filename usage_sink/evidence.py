@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field
-
 from runtime.clock import Clock
 from runtime.lifecycle import wait_or_stop
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
-from runtime.settings import AddressField, EnvironmentModel
 from usage_sink.access_log import AccessLog
 from usage_sink.completeness import (
     Basis,
@@ -33,12 +30,13 @@ from usage_sink.completeness import (
 )
 from usage_sink.envoy_admin import EnvoyAdmin, EnvoyAway
 from usage_sink.errors import LedgerUnavailable
+from usage_sink.evidence_settings import EvidenceSettings
 from usage_sink.lives import Lives
 from usage_sink.presence import PostgresPresence
 from usage_sink.recent import RecentIds
 from usage_sink.reconcile import FLUSH_S, Reconciler, Spool, is_loaded
 from usage_sink.records import UsageRecord
-from usage_sink.settle import QUIET_S, Grace, Settlement
+from usage_sink.settle import QUIET_S, Settlement
 
 log = get_logger(__name__)
 
@@ -48,20 +46,6 @@ _MISSING_AFTER_S: Final = 60.0
 #: For the last rounds at a stop.
 _CLOSE_S: Final = 2.0
 _POSITION: Final = "access-log.position"
-
-
-class EvidenceSettings(EnvironmentModel):
-    """Where the witnesses are; without a value one is not asked."""
-
-    authz_journal_dir: Path | None = None
-    access_log_file: Path | None = None
-    access_log_rotate_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
-    envoy_admin: AddressField | None = None
-    unsettled_after_s: float = Field(default=30.0, ge=0)
-    unsettled_live_after_s: float = Field(default=86_400.0, ge=0)
-
-    def grace(self) -> Grace:
-        return Grace(self.unsettled_after_s, self.unsettled_live_after_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +64,10 @@ class Evidence:
         settings: EvidenceSettings,
         place: Place,
         spool: Spool,
-        presence: PostgresPresence,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
+        presence = PostgresPresence(settings.database_url, settings.database_timeout_s)
         self._rotate_bytes = settings.access_log_rotate_bytes
         self._node = place.node
         self._spool = spool
@@ -163,13 +147,16 @@ class Evidence:
         try:
             await work
         except (LedgerUnavailable, EnvoyAway, OSError) as error:
-            self._metrics.inc("hubgate_usage_evidence_failures_total", part=name)
             if name not in self._failing:
                 log.warning("evidence incomplete for now", part=name, why=str(error))
-            self._failing.add(name)
-            return False
-        self._failing.discard(name)
-        return True
+        except Exception:  # whatever a witness says, the ledger is written on
+            log.exception("evidence can't be read", part=name)
+        else:
+            self._failing.discard(name)
+            return True
+        self._metrics.inc("hubgate_usage_evidence_failures_total", part=name)
+        self._failing.add(name)
+        return False
 
     async def _look_at_envoy(self) -> None:
         if self._admin is None:

@@ -12,11 +12,12 @@ from runtime.settings import (
     SecretFileField,
     ServiceSettings,
 )
+from usage_sink.evidence_settings import EvidenceSettings
 from usage_sink.loader import BatchLimits
 from usage_sink.spool import SEGMENT_BYTES, Bounds
 
 
-class Settings(ServiceSettings, RedisSettings, PostgresSettings):
+class Settings(EvidenceSettings, ServiceSettings, RedisSettings, PostgresSettings):
     """The usage sink's own, and what it shares with every process."""
 
     usage_sink_listen: AddressField

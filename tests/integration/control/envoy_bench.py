@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -163,7 +164,7 @@ class Bench:
     """Everything that a test needs, running."""
 
     client: httpx.AsyncClient
-    admin: str
+    envoy: "EnvoyProcess"
     changes: Changes
     snapshots: SnapshotCache
     upstream: Upstream
@@ -173,6 +174,10 @@ class Bench:
     ads: GrpcServer
     discovery: DiscoveryService
     ports: Ports
+
+    @property
+    def admin(self) -> str:
+        return self.envoy.admin
 
     async def entry(self, request_id: str) -> dict[str, Any]:
         """The access log's entry of a request."""
@@ -286,7 +291,7 @@ async def a_bench(
         discovery = DiscoveryService(snapshots)
         ads = GrpcServer(here, discovery.methods(), metrics)
         await ads.start()
-        admin = await closing.enter_async_context(
+        envoy = await closing.enter_async_context(
             an_envoy(folder, ads.port, **(room or {}))
         )
         client = httpx.AsyncClient(
@@ -294,7 +299,7 @@ async def a_bench(
         )
         bench = Bench(
             client=await closing.enter_async_context(client),
-            admin=admin,
+            envoy=envoy,
             changes=control,
             snapshots=snapshots,
             upstream=upstream,
@@ -313,48 +318,80 @@ async def a_bench(
             await bench.ads.stop(0.0)
 
 
-@asynccontextmanager
-async def an_envoy(
-    folder: Path, ads_port: int, max_heap_mb: int = 256, max_connections: int = 1000
-) -> AsyncIterator[str]:
-    """An Envoy on the repository's own bootstrap; yields its admin address."""
-    port, file = free_port(), folder / "envoy.yaml"
-    values = {
-        "node_id": "envoy-1",
-        "node_cluster": "test",
-        "incarnation": f"life-{port}",
-        "admin_address": json.dumps(
-            {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-        ),
-        "ads_host": "127.0.0.1",
-        "ads_port": ads_port,
-        "max_heap_bytes": max_heap_mb * 1024 * 1024,
-        "max_connections": max_connections,
-    }
-    file.write_text(Template(BOOTSTRAP.read_text()).substitute(values))
-    binary = find_envoy(None)
-    assert binary is not None
-    with (folder / "envoy.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            binary,
-            *("--config-path", str(file), "--disable-hot-restart"),
-            *("--concurrency", "1", "--file-flush-interval-msec", "20"),
-            *("--log-level", "warning"),
-            stdout=log,
-            stderr=log,
-        )
-    try:
+class EnvoyProcess:
+    """An Envoy on the repository's own bootstrap, which may die and start again."""
+
+    def __init__(
+        self, folder: Path, ads_port: int, max_heap_mb: int, max_connections: int
+    ) -> None:
+        self._folder = folder
+        self._values = {
+            "node_id": "envoy-1",
+            "node_cluster": "test",
+            "ads_host": "127.0.0.1",
+            "ads_port": ads_port,
+            "max_heap_bytes": max_heap_mb * 1024 * 1024,
+            "max_connections": max_connections,
+        }
+        self._process: asyncio.subprocess.Process | None = None
+        self._lives = 0
+        self.port = free_port()
+
+    @property
+    def admin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start another life, and wait until it serves."""
+        self._lives += 1
+        listen = {"socket_address": {"address": "127.0.0.1", "port_value": self.port}}
+        values = {
+            **self._values,
+            "incarnation": f"life-{self._lives}",
+            "admin_address": json.dumps(listen),
+        }
+        file = self._folder / "envoy.yaml"
+        file.write_text(Template(BOOTSTRAP.read_text()).substitute(values))
+        binary = find_envoy(None)
+        assert binary is not None
+        with (self._folder / "envoy.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                binary,
+                *("--config-path", str(file), "--disable-hot-restart"),
+                *("--concurrency", "1", "--file-flush-interval-msec", "20"),
+                *("--log-level", "warning"),
+                stdout=log,
+                stderr=log,
+            )
+        await self._ready()
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.send_signal(number)
+            await process.wait()
+
+    async def _ready(self) -> None:
         async with httpx.AsyncClient(trust_env=False) as client:
 
             async def is_ready() -> bool:
                 try:
-                    answer = await client.get(f"http://127.0.0.1:{port}/ready")
+                    answer = await client.get(f"{self.admin}/ready")
                 except httpx.TransportError:
                     return False
                 return answer.status_code == httpx.codes.OK
 
             await until(is_ready)
-        yield f"http://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def an_envoy(
+    folder: Path, ads_port: int, max_heap_mb: int = 256, max_connections: int = 1000
+) -> AsyncIterator[EnvoyProcess]:
+    """A running one; at the end it runs no more."""
+    envoy = EnvoyProcess(folder, ads_port, max_heap_mb, max_connections)
+    try:
+        await envoy.start()
+        yield envoy
     finally:
-        process.terminate()
-        await process.wait()
+        await envoy.end()
