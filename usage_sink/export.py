@@ -1,7 +1,6 @@
 """The ledger as a file, from its archives and its live days alike.
 
-Each day is read in one snapshot that holds off the archiver, so that a day is never
-missed between the ledger and its archive. A restored day is read from the ledger.
+One snapshot of both. A restored day is read from the ledger.
 """
 
 import csv
@@ -25,15 +24,16 @@ from usage_sink.schema import TABLE_ARCHIVES
 Row = tuple[Any, ...]
 Write = Callable[[Sequence[Row]], None]
 
-#: Not waiting here means: an archiver that waits would hold every writer up.
+#: The archiver leaves the days for its next run, so none is missed meanwhile.
 _HOLD: Final = f"LOCK TABLE {TABLE_USAGE_LOGS} IN ACCESS SHARE MODE"
 _ROWS: Final = f"""
 SELECT {", ".join(parquet.SHOWN)} FROM {TABLE_USAGE_LOGS}
 WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at, id
 """
-_IS_AWAY: Final = f"""
-SELECT EXISTS (SELECT FROM {TABLE_ARCHIVES}
-    WHERE day = $1 AND dropped_at IS NOT NULL AND restored_at IS NULL)
+_AWAY: Final = f"""
+SELECT day FROM {TABLE_ARCHIVES}
+WHERE day BETWEEN $1 AND $2 AND dropped_at IS NOT NULL AND restored_at IS NULL
+ORDER BY day
 """
 _METADATA: Final = parquet.SHOWN.index("metadata")
 _CREATED_AT: Final = parquet.SHOWN.index("created_at")
@@ -54,16 +54,6 @@ class Span:
     start: datetime
     end: datetime
 
-    def days(self) -> Iterator[date]:
-        day = self.start.date()
-        while bounds(day)[0] < self.end:
-            yield day
-            day += timedelta(days=1)
-
-    def within(self, day: date) -> "Span":
-        first, last = bounds(day)
-        return Span(max(first, self.start), min(last, self.end))
-
 
 async def export(
     connection: asyncpg.Connection, folder: Path | None, span: Span, write: Write
@@ -74,27 +64,42 @@ async def export(
         ArchiveDamaged: an archived day is missing or not as noted.
     """
     count = 0
-    for day in span.days():
-        async for rows in _rows_of(connection, folder, span.within(day), day):
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute(_HOLD)
+        async for rows in _rows(connection, folder, span):
             write(rows)
             count += len(rows)
     return count
 
 
-async def _rows_of(
-    connection: asyncpg.Connection, folder: Path | None, part: Span, day: date
+async def _rows(
+    connection: asyncpg.Connection, folder: Path | None, span: Span
 ) -> AsyncIterator[Sequence[Row]]:
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        await connection.execute(_HOLD)
-        if await connection.fetchval(_IS_AWAY, day):
-            for rows in _archived(folder, day):
-                yield [row for row in rows if part.start <= row[_CREATED_AT] < part.end]
-        cursor = await connection.cursor(_ROWS, part.start, part.end)
-        while found := await cursor.fetch(parquet.CHUNK_ROWS):
-            yield [tuple(row) for row in found]
+    at = span.start
+    last = (span.end - timedelta(microseconds=1)).date()
+    away = await connection.fetch(_AWAY, span.start.date(), last)
+    for day in (row["day"] for row in away):
+        first, after = bounds(day)
+        async for rows in _live(connection, at, min(first, span.end)):
+            yield rows
+        for rows in _archived(folder, day):
+            yield [row for row in rows if span.start <= row[_CREATED_AT] < span.end]
+        at = max(at, after)
+    async for rows in _live(connection, at, span.end):
+        yield rows
 
 
-def _archived(folder: Path | None, day: date) -> Iterator[list[tuple[Any, ...]]]:
+async def _live(
+    connection: asyncpg.Connection, start: datetime, end: datetime
+) -> AsyncIterator[Sequence[Row]]:
+    if start >= end:
+        return
+    cursor = await connection.cursor(_ROWS, start, end)
+    while found := await cursor.fetch(parquet.CHUNK_ROWS):
+        yield [tuple(row) for row in found]
+
+
+def _archived(folder: Path | None, day: date) -> Iterator[list[Row]]:
     if folder is None:
         raise ArchiveDamaged(f"{day} is archived: say where with --archive-dir")
     archived = manifest.read(folder, day)
