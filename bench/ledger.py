@@ -47,6 +47,7 @@ STORE_BATCH = 5000  # rows of one transaction
 UNDER_WAY = 32  # Export calls not yet answered
 BEHIND = 60_000  # records answered and not yet committed
 BEFORE = 100_000  # rows that are there before
+ARRIVING = 20_000  # records/s, where commits are slow
 TEMPLATES = 200
 USERS = 10_000
 MODELS = ("gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06", "gpt-4o-realtime")
@@ -183,7 +184,10 @@ async def main(seconds: float, commit_ms: int) -> None:
                 if commit_ms:
                     await pool.execute(_SLOW_COMMIT.format(seconds=commit_ms / 1000))
                 postmaster = folder / "postgres" / "data" / "postmaster.pid"
-                await whole_path(sink, traffic, seconds, processes(postmaster))
+                rate = ARRIVING if commit_ms else 0
+                await whole_path(sink, traffic, seconds, rate, processes(postmaster))
+                if commit_ms:
+                    await pool.execute("DROP FUNCTION slow_commit CASCADE")
                 await sink.has_committed(sink.sent)
             await check(pool, staged + sink.sent)
             await pool.close()
@@ -226,14 +230,27 @@ class Sink:
     committed: int = 0
 
     async def send(
-        self, traffic: Traffic, *, rows: int = sys.maxsize, seconds: float = 3600
+        self,
+        traffic: Traffic,
+        *,
+        rows: int = sys.maxsize,
+        seconds: float = 3600,
+        rate: float = 0,
     ) -> None:
-        """Send until one of both; not further ahead of the ledger than BEHIND."""
-        until, end = time.perf_counter() + seconds, self.sent + rows
+        """Send until one of both, at `rate` records/s.
+
+        Without a rate as fast as the ledger takes them: never more than BEHIND ahead.
+        """
+        began, first = time.perf_counter(), self.sent
+
+        def is_early() -> bool:
+            if not rate:
+                return self.sent - self.committed > BEHIND
+            return self.sent - first > rate * (time.perf_counter() - began)
 
         async def one_after_the_other() -> None:
-            while self.sent < end and time.perf_counter() < until:
-                if self.sent - self.committed > BEHIND:
+            while self.sent < first + rows and time.perf_counter() < began + seconds:
+                if is_early():
                     await asyncio.sleep(0.01)
                     continue
                 self.sent += BATCH
@@ -287,7 +304,8 @@ async def a_sink(folder: Path, database: str) -> AsyncIterator[Sink]:
             httpx.AsyncClient(transport=transport, timeout=30) as ops,
         ):
             await asyncio.wait_for(channel.channel_ready(), 30)
-            yield Sink(process, channel.unary_unary(otlp.EXPORT_PATH), ops)
+            export: Any = channel.unary_unary(otlp.EXPORT_PATH)
+            yield Sink(process, export, ops)
     finally:
         process.terminate()
         await process.wait()
@@ -297,6 +315,7 @@ async def whole_path(
     sink: Sink,
     traffic: Traffic,
     seconds: float,
+    rate: float,
     database: Callable[[], list[int]],
 ) -> None:
     """Bytes by gRPC to committed rows, and the processor time of each process."""
@@ -304,9 +323,11 @@ async def whole_path(
     started, committed = time.perf_counter(), sink.committed
     own, sink_cpu = time.process_time(), cpu_seconds([sink.process.pid])
     database_cpu = cpu_seconds(database())
-    await sink.send(traffic, seconds=seconds)
+    sent = sink.sent
+    await sink.send(traffic, seconds=seconds, rate=rate)
     await sink.look()
     elapsed, rows = time.perf_counter() - started, sink.committed - committed
+    show("answered: durable in the spool", sink.sent - sent, elapsed)
     show("whole path, gRPC to commit", rows, elapsed)
     for label, spent in (
         ("  of it the sender", time.process_time() - own),
