@@ -1,6 +1,7 @@
 """The `edge` part of the document: what any request must be, whatever its route."""
 
 import ipaddress
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator
@@ -50,6 +51,30 @@ def _check_network(text: str) -> str:
 NetworkText = Annotated[str, AfterValidator(_check_network)]
 
 
+#: Words that name a secret, wherever they stand in a parameter's name,
+_SECRET_PARTS = (
+    *("apikey", "auth", "cookie", "credential", "jwt", "passw", "secret", "session"),
+    *("signature", "token"),
+)
+#: and those that do as a word of it: `key` and `api_key`, not `keyword`.
+_SECRET_WORDS = frozenset({"code", "key", "nonce", "otp", "pass", "pin", "pwd", "sig"})
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+
+def _check_query_name(name: str) -> str:
+    words = {word.lower() for word in _WORD.findall(name)}
+    if words & _SECRET_WORDS or any(part in name.lower() for part in _SECRET_PARTS):
+        raise ValueError("it may hold a secret, and what is in the ledger stays there")
+    return name
+
+
+QueryName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$"),
+    AfterValidator(_check_query_name),
+]
+
+
 class Edge(Part):
     """Whom the gateway lets in, whom it believes, and what form requests have."""
 
@@ -71,6 +96,8 @@ class Edge(Part):
     max_headers: int = Field(default=100, ge=10, le=1000)
     max_header_kb: int = Field(default=32, ge=4, le=96)
     headers_timeout: Duration = "10s"
+    #: Kept in the ledger's `request.parameters`; nothing else of a query ever is.
+    logged_query_parameters: tuple[QueryName, ...] = Field(default=(), max_length=16)
 
     @field_validator("blocked_networks")
     @classmethod

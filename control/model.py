@@ -65,6 +65,8 @@ class Route(Part):
     #: What one request counts for, under every limit in requests.
     cost: int = Field(default=1, ge=1, le=1_000_000)
     ai: bool = False
+    #: Ask OpenAI to count the tokens of streams, too; each request is held until whole.
+    include_usage: bool = False
     websocket: bool = False
     timeout: Duration = "15s"
     #: Silence that ends a stream.
@@ -88,6 +90,10 @@ class Route(Part):
         if self.roles is not None and self.auth is not AuthPolicy.REQUIRED:
             raise PydanticCustomError(
                 "roles", "roles are only asked where auth is required"
+            )
+        if self.include_usage and not self.ai:
+            raise PydanticCustomError(
+                "include_usage", "include_usage goes with ai: true"
             )
         check_route(self.rate_limit, ai=self.ai, cost=self.cost)
         return self

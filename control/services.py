@@ -60,6 +60,9 @@ class Service(Part):
     health_check: HealthCheck | None = None
     ejection: Ejection | None = Ejection()
     breaker: Breaker = Breaker()
+    #: Its `x-usage-…` answer headers are believed. Switch it off for providers that are
+    #: not yours: they would name their own price.
+    usage_headers: bool = True
 
     @field_validator("connect_timeout")
     @classmethod

@@ -162,6 +162,8 @@ SSE_NAMESPACE: Final = "hubgate.sse"
 SSE_MODEL_NAMESPACE: Final = "hubgate.sse.model"
 SSE_MODEL: Final = "model"
 SSE_PROTOCOL: Final = "protocol"  # a number of envoy.type.ai.v3.LLMProtocol, as text
+#: There when an event was seen that comes near the end only.
+SSE_FINAL: Final = "final"
 SSE_INPUT: Final = "input"
 SSE_OUTPUT: Final = "output"
 SSE_CACHED: Final = "cached"  # a part of the input

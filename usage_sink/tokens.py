@@ -20,6 +20,7 @@ from runtime.contracts import (
     SSE_CACHE_CREATION,
     SSE_CACHE_READ,
     SSE_CACHED,
+    SSE_FINAL,
     SSE_INPUT,
     SSE_OUTPUT,
     SSE_PROTOCOL,
@@ -82,6 +83,7 @@ class Stream:
 
     protocol: str | None
     usage: Usage
+    is_whole: bool
 
 
 #: Attributes of which one at least has a value when tokens were counted by anybody.
@@ -92,7 +94,10 @@ def usage_of(reader: Reader, stream: Stream | None, *, was_cut: bool) -> Usage:
     """Who is believed; `was_cut` says that more was consumed than anyone can say."""
     extraction = reader.text("llm_status")
     if extraction == _COMPLETE:
-        return _recorded(reader, UsageSource.PROVIDER)
+        if stream is None or stream.is_whole:
+            return _recorded(reader, UsageSource.PROVIDER)
+        # HTTP ended as it should, the provider's answer did not.
+        return stream.usage
     counted = reader.count("usage_input"), reader.count("usage_output")
     if counted != (None, None):
         return Usage(UsageSource.HEADER, total_of(*counted), *counted)
@@ -115,7 +120,9 @@ def stream_of(reader: Reader) -> Stream | None:
         return None
     protocol = said.get(SSE_PROTOCOL)
     is_known = isinstance(protocol, str) and _PROTOCOL.fullmatch(protocol)
-    return Stream(protocol if is_known else None, _streamed(said))
+    return Stream(
+        protocol if is_known else None, _streamed(said), is_whole=SSE_FINAL in said
+    )
 
 
 def _streamed(said: Mapping[str, object]) -> Usage:

@@ -1,6 +1,7 @@
 """One record per request, to usage_sink and, beside it, to a file.
 
-All transports carry `contracts.ACCESS_LOG_ATTRIBUTES`, as text.
+All transports carry `contracts.ACCESS_LOG_ATTRIBUTES`, as text, and the query
+parameters that the operator listed.
 """
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
@@ -29,12 +30,16 @@ from envoy_data_plane.opentelemetry.proto.common.v1 import (
     KeyValueList,
 )
 
+from control.edge import Edge
 from control.xds import wire
 from control.xds.deployment import Deployment, LogTransport
-from runtime.contracts import ACCESS_LOG_ATTRIBUTES
+from runtime.contracts import ACCESS_LOG_ATTRIBUTES, QUERY_NAMES, QUERY_VALUE
 
 USAGE_SINK = "usage_sink"
 LOG_NAME = "hubgate"
+
+#: Characters of a query parameter.
+MAX_PARAMETER = 128
 
 FLUSH_INTERVAL_S = 0.2
 #: Small batches: a message above gRPC's receive limit would be lost whole.
@@ -43,21 +48,32 @@ BUFFER_BYTES = 16 * 1024
 RETRY_FOR_S = 3600.0
 
 
-def access_logs(deployment: Deployment) -> list[AccessLog]:
+def access_logs(deployment: Deployment, edge: Edge) -> list[AccessLog]:
     """The usage log, and the file log when there is a path for it."""
-    logs = []
+    logs, attributes = [], _attributes(edge)
     if deployment.usage_sink:
         match deployment.log_transport:
             case LogTransport.OTLP:
-                logs.append(_otlp())
+                logs.append(_otlp(attributes))
             case LogTransport.ALS:
-                logs.append(_als())
+                logs.append(_als(attributes))
     if deployment.log_file is not None:
-        logs.append(_file(deployment.log_file))
+        logs.append(_file(deployment.log_file, attributes))
     return logs
 
 
-def _otlp() -> AccessLog:
+def _attributes(edge: Edge) -> dict[str, str]:
+    listed = edge.logged_query_parameters
+    if not listed:
+        return ACCESS_LOG_ATTRIBUTES
+    values = {
+        f"{QUERY_VALUE}{name}": f"%QUERY_PARAM({name}):{MAX_PARAMETER}%"
+        for name in listed
+    }
+    return {**ACCESS_LOG_ATTRIBUTES, QUERY_NAMES: ",".join(listed), **values}
+
+
+def _otlp(attributes: dict[str, str]) -> AccessLog:
     # `common_config` although it is deprecated: beside the newer top-level fields
     # Envoy 1.40 ignores the flush interval and the buffer size.
     config = OpenTelemetryAccessLogConfig(
@@ -65,28 +81,26 @@ def _otlp() -> AccessLog:
         attributes=KeyValueList(
             values=[
                 KeyValue(key=key, value=AnyValue(string_value=text))
-                for key, text in ACCESS_LOG_ATTRIBUTES.items()
+                for key, text in attributes.items()
             ]
         ),
     )
     return AccessLog(name="usage_otlp", filter=_ended(), typed_config=wire.pack(config))
 
 
-def _als() -> AccessLog:
+def _als(attributes: dict[str, str]) -> AccessLog:
     common = _common()
     common.custom_tags = [
-        CustomTag(tag=key, value=text) for key, text in ACCESS_LOG_ATTRIBUTES.items()
+        CustomTag(tag=key, value=text) for key, text in attributes.items()
     ]
     config = HttpGrpcAccessLogConfig(common_config=common)
     return AccessLog(name="usage_als", filter=_ended(), typed_config=wire.pack(config))
 
 
-def _file(path: str) -> AccessLog:
+def _file(path: str, attributes: dict[str, str]) -> AccessLog:
     config = FileAccessLog(
         path=path,
-        log_format=SubstitutionFormatString(
-            json_format=wire.text_struct(ACCESS_LOG_ATTRIBUTES)
-        ),
+        log_format=SubstitutionFormatString(json_format=wire.text_struct(attributes)),
     )
     return AccessLog(name="file", filter=_ended(), typed_config=wire.pack(config))
 

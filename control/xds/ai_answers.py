@@ -8,9 +8,11 @@ compresses all the same is decompressed first.
 """
 
 from functools import lru_cache
+from importlib.resources import files
 
 import betterproto2
 from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
     RuntimeFeatureFlag,
     TypedExtensionConfig,
 )
@@ -33,6 +35,7 @@ from envoy_data_plane.envoy.extensions.filters.http.json_to_metadata.v3 import (
     JsonToMetadataSelector,
     JsonToMetadataValueType,
 )
+from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.http.sse_to_metadata.v3 import (
     SseToMetadata,
     SseToMetadataProcessingRules,
@@ -48,6 +51,7 @@ from runtime import contracts
 MANAGER = "envoy.filters.http.ai_protocol_manager"
 _STREAM = "envoy.filters.http.sse_to_metadata"
 _DECOMPRESSOR = "envoy.filters.http.decompressor"
+INCLUDE_USAGE = "envoy.filters.http.lua.include_usage"
 _MANAGER_TYPE = "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager"
 
 #: A larger event is passed on unread; a picture in base64 may be one.
@@ -98,36 +102,54 @@ _PROTOCOLS = {
     "message.usage": "3",
     "usageMetadata": "4",
 }
+#: What only the last events have. Gemini's have nothing of their own that can be named
+#: (`finishReason` is inside a list), but the first ones count no output yet.
+_FINAL = (
+    "usage.prompt_tokens",
+    "response.usage.output_tokens",
+    "usage.output_tokens",
+    "usageMetadata.candidatesTokenCount",
+    "promptFeedback",
+)
 
 
 def http_filters() -> list[HttpFilter]:
-    """The readers, then what must have been done to an answer before (from below)."""
+    """An answer meets them from the last to the first.
+
+    It is decompressed, read, and then the event that no client asked for is hidden.
+    """
     manager: dict[str, object] = {
         "response_handling": {"token_usage": {"include_unconfigured_routes": True}}
     }
+    script = files("control.xds").joinpath("include_usage.lua").read_text()
     configs = [
+        wire.pack(Lua(default_source_code=DataSource(inline_string=script))),
         wire.pack_untyped(_MANAGER_TYPE, manager),
         wire.pack(_stream_reader()),
         *(wire.pack(_decompressor(name)) for name in _LIBRARIES),
     ]
     return [
         HttpFilter(name=name, disabled=True, typed_config=config)
-        for name, config in zip(_NAMES, configs, strict=True)
+        for name, config in zip((INCLUDE_USAGE, *_NAMES), configs, strict=True)
     ]
 
 
-@lru_cache(maxsize=1)
-def enabled() -> dict[str, Any]:
-    """For a route: all of them."""
+@lru_cache(maxsize=2)
+def enabled(*, include_usage: bool) -> dict[str, Any]:
+    """For an `ai` route; `include_usage` changes its requests, the others only read."""
     on = wire.pack(FilterConfig(config=Any()))
-    return dict.fromkeys(_NAMES, on)
+    return dict.fromkeys((INCLUDE_USAGE, *_NAMES) if include_usage else _NAMES, on)
 
 
 def _stream_reader() -> SseToMetadata:
     parser = JsonContentParser(
         rules=[
             *(_rule(path, _number(key)) for path, key in _NUMBERS.items()),
-            *(_rule(path, _constant(text)) for path, text in _PROTOCOLS.items()),
+            *(
+                _rule(path, _constant(contracts.SSE_PROTOCOL, text))
+                for path, text in _PROTOCOLS.items()
+            ),
+            *(_rule(path, _constant(contracts.SSE_FINAL, "1")) for path in _FINAL),
             *(_rule(path, _model()) for path in _MODELS),
         ]
     )
@@ -156,10 +178,10 @@ def _number(key: str) -> JsonToMetadataKeyValuePair:
     )
 
 
-def _constant(text: str) -> JsonToMetadataKeyValuePair:
+def _constant(key: str, text: str) -> JsonToMetadataKeyValuePair:
     return JsonToMetadataKeyValuePair(
         metadata_namespace=contracts.SSE_NAMESPACE,
-        key=contracts.SSE_PROTOCOL,
+        key=key,
         value=Value(string_value=text),
     )
 

@@ -108,7 +108,7 @@ def per_route(route: Route) -> dict[str, Any]:
         ),
     }
     if route.ai:
-        config.update(ai_answers.enabled())
+        config.update(ai_answers.enabled(include_usage=route.include_usage))
     if route.websocket:
         # It would count the messages of a connection that stays open for days.
         config[_BODY_SIZE] = _disabled()

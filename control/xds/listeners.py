@@ -124,5 +124,5 @@ def _manager(config: GatewayConfig, deployment: Deployment) -> HttpConnectionMan
         http_filters=http_filters(
             config.limits.max_request_bytes, deployment.websocket_on_authz_down
         ),
-        access_log=access_logs(deployment),
+        access_log=access_logs(deployment, edge),
     )

@@ -5,7 +5,8 @@ bytes of each are kept by its value, and the whole is assembled from bytes.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
@@ -38,6 +39,7 @@ from control.xds import (
     wire,
 )
 from control.xds.response_headers import HIDDEN_HEADERS, security_headers
+from runtime.contracts import USAGE_HEADERS
 
 ROUTES_NAME = "gateway"
 
@@ -54,7 +56,7 @@ def route_configuration(config: GatewayConfig) -> bytes:
     host = route_components_pb2.VirtualHost(name=ROUTES_NAME, domains=["*"])
     for one in (
         *own_routes.first(edge, taken),
-        *_all(ordered(config.routes), edge.methods),
+        *_all(config),
         own_routes.not_found(),
     ):
         host.routes.append(route_components_pb2.Route.FromString(one))
@@ -70,25 +72,46 @@ def route_configuration(config: GatewayConfig) -> bytes:
     return bytes(whole.SerializeToString(deterministic=True))
 
 
-def _all(routes: Iterable[Route], methods: tuple[str, ...]) -> Iterator[bytes]:
-    for _, same in groupby(routes, key=lambda one: one.match):
-        group = list(same)
-        yield from (_preflight(one, methods) for one in group if one.cors is not None)
-        for one in group:
-            yield from route_bytes(one, methods)
-        named = [one.methods for one in group if one.methods is not None]
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What else of the document decides how a route is made."""
+
+    methods: tuple[str, ...]
+    max_request_bytes: int
+    #: The service's own account of its usage is believed.
+    believes_usage: bool = True
+
+
+def _terms(config: GatewayConfig, route: Route) -> Terms:
+    service = config.services.get(route.service)
+    return Terms(
+        config.edge.methods,
+        config.limits.max_request_bytes,
+        believes_usage=service is None or service.usage_headers,
+    )
+
+
+def _all(config: GatewayConfig) -> Iterator[bytes]:
+    for _, same in groupby(ordered(config.routes), key=lambda one: one.match):
+        group = [(one, _terms(config, one)) for one in same]
+        yield from (
+            _preflight(one, terms) for one, terms in group if one.cors is not None
+        )
+        for one, terms in group:
+            yield from route_bytes(one, terms)
+        named = [one.methods for one, _ in group if one.methods is not None]
         if len(named) == len(group):
             allowed = tuple(sorted({name for names in named for name in names}))
-            yield _method_not_allowed(group[0], allowed)
+            yield _method_not_allowed(group[0][0], allowed)
 
 
 @lru_cache(maxsize=20_000)
-def route_bytes(route: Route, methods: tuple[str, ...]) -> tuple[bytes, ...]:
+def route_bytes(route: Route, terms: Terms) -> tuple[bytes, ...]:
     """One route of the document as Envoy's messages.
 
     The typed package takes milliseconds for a route: variants are made from its bytes.
     """
-    base, found = _base(route, methods), []
+    base, found = _base(route, terms), []
     for only, retries in resilience.variants(route):
         one = route_components_pb2.Route.FromString(base)
         if only is not None:
@@ -100,7 +123,7 @@ def route_bytes(route: Route, methods: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _base(route: Route, methods: tuple[str, ...]) -> bytes:
+def _base(route: Route, terms: Terms) -> bytes:
     one = EnvoyRoute(
         name=route.id,
         match=_match(route),
@@ -110,14 +133,19 @@ def _base(route: Route, methods: tuple[str, ...]) -> bytes:
         # A compressed answer hides its tokens; the provider then sends plain text.
         request_headers_to_remove=["accept-encoding"] if route.ai else [],
     )
-    cross_origin.apply(route, one, methods)
+    if route.include_usage:
+        # Held until it is whole, so its largest size is what a buffer must take.
+        one.request_body_buffer_limit = terms.max_request_bytes
+    if not terms.believes_usage:
+        one.response_headers_to_remove = list(USAGE_HEADERS.values())
+    cross_origin.apply(route, one, terms.methods)
     return bytes(one)
 
 
 @lru_cache(maxsize=20_000)
-def _preflight(route: Route, methods: tuple[str, ...]) -> bytes:
-    one = route_components_pb2.Route.FromString(_base(route, methods))
-    for matcher in cross_origin.preflight(route.methods or methods):
+def _preflight(route: Route, terms: Terms) -> bytes:
+    one = route_components_pb2.Route.FromString(_base(route, terms))
+    for matcher in cross_origin.preflight(route.methods or terms.methods):
         one.match.headers.add().ParseFromString(bytes(matcher))
     return bytes(one.SerializeToString(deterministic=True))
 

@@ -330,6 +330,7 @@ def test_filters_run_from_identity_to_router() -> None:
         "ext_proc",
         "body_size_limit",
         "lua",
+        "include_usage",
         "ai_protocol_manager",
         "sse_to_metadata",
         "gzip",
