@@ -26,7 +26,7 @@ _GRACE_S: Final = 5.0
 #: Envoy holds a line back for its flush interval; until then it is not in the file.
 FLUSH_S: Final = 1.0
 #: Reading stops while so many wait for their rows: the file keeps the rest.
-_MOST_PENDING: Final = 50_000
+_MOST_PENDING: Final = 20_000
 _ASKED_AT_ONCE: Final = 10_000
 _LINES_AT_ONCE: Final = 500
 
@@ -143,15 +143,18 @@ class Reconciler:
             del self._pending[id_]
 
     async def _settle_due(self, node: str) -> None:
+        oldest = self._spool.oldest_pending()
         now = self._clock.now()
+        loaded = now if oldest is None else oldest
+        limit = min(now - _GRACE_S, loaded)
         due: list[int] = []
         for id_, one in list(self._pending.items()):
-            if one.sent_at is not None:
+            if one.sent_at is None:
+                if one.read_at < limit:
+                    due.append(id_)
+            elif one.sent_at < loaded or oldest is None:
                 # It is in the ledger now, or in quarantine.
-                if is_loaded(self._spool, one.sent_at):
-                    del self._pending[id_]
-            elif one.read_at <= now - _GRACE_S and is_loaded(self._spool, one.read_at):
-                due.append(id_)
+                del self._pending[id_]
         for first in range(0, len(due), _ASKED_AT_ONCE):
             await self._settle(due[first : first + _ASKED_AT_ONCE], node)
 

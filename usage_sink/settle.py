@@ -95,17 +95,15 @@ class Settlement:
         """No request of a life that was over then can be without its row."""
         return (
             all(segment.began > until for segment in self._waiting)
-            and not any(
-                self._over_since(one) is not None for one in self._open.values()
-            )
+            and not self._over()
             and (self._sent_at is None or is_loaded(self.spool, self._sent_at))
         )
 
     def missing(self, after_s: float) -> int:
         """Requests of lives that are over, so long after the grace time."""
         limit = self.clock.now() - self.grace.over_s - after_s
-        overs = (self._over_since(one) for one in self._open.values())
-        return sum(over is not None and over < limit for over in overs)
+        late = {life for life, over in self._over().items() if over < limit}
+        return sum((one.node, one.incarnation) in late for one in self._open.values())
 
     @property
     def segments(self) -> int:
@@ -158,7 +156,7 @@ class Settlement:
             absent = await self._absent(list(self._open.values()))
             self._open = {id_: self._open[id_] for id_ in self._open if id_ in absent}
             self._looked_at = now
-        due = [one for one in self._open.values() if self._is_due(one, now, is_evident)]
+        due = self._due(now, is_evident)
         if due:
             absent = await self._absent(due)
             await self._send([one for one in due if one.id in absent])
@@ -167,13 +165,18 @@ class Settlement:
         if len(self._open) != before:
             await self._keep()
 
-    def _is_due(
-        self, one: Admission, now: float, is_evident: Callable[[float], bool]
-    ) -> bool:
-        over = self._over_since(one)
-        if over is None:
-            return float(one.start) < now - self.grace.live_s
-        return over < now - self.grace.over_s and is_evident(over)
+    def _due(self, now: float, is_evident: Callable[[float], bool]) -> list[Admission]:
+        over = {
+            life
+            for life, since in self._over().items()
+            if since < now - self.grace.over_s and is_evident(since)
+        }
+        limit = now - self.grace.live_s
+        return [
+            one
+            for one in self._open.values()
+            if (one.node, one.incarnation) in over or float(one.start) < limit
+        ]
 
     async def _send(self, due: Sequence[Admission]) -> None:
         for first in range(0, len(due), _LINES_AT_ONCE):
@@ -198,8 +201,11 @@ class Settlement:
         for node, incarnation in {(one.node, one.incarnation) for one in found}:
             self.lives.observe(node, incarnation, now)
 
-    def _over_since(self, one: Admission) -> float | None:
-        return self.lives.over_since(one.node, one.incarnation)
+    def _over(self) -> dict[tuple[str, str], float]:
+        """Lives that are over and have open requests, and since when."""
+        lives = {(one.node, one.incarnation) for one in self._open.values()}
+        since = {life: self.lives.over_since(*life) for life in lives}
+        return {life: at for life, at in since.items() if at is not None}
 
 
 def _segments(folder: Path) -> list[_Segment]:
