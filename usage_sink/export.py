@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_LOGS
+from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
 from usage_sink import manifest, parquet
 from usage_sink.archive import bounds
 from usage_sink.errors import ArchiveDamaged
@@ -35,7 +35,10 @@ SELECT day FROM {TABLE_ARCHIVES}
 WHERE day BETWEEN $1 AND $2 AND dropped_at IS NOT NULL AND restored_at IS NULL
 ORDER BY day
 """
-_METADATA: Final = parquet.SHOWN.index("metadata")
+_ADJUSTMENTS: Final = f"""
+SELECT {", ".join(parquet.ADJUSTED)} FROM {TABLE_USAGE_ADJUSTMENTS}
+WHERE usage_created_at >= $1 AND usage_created_at < $2 ORDER BY usage_created_at, id
+"""
 _CREATED_AT: Final = parquet.SHOWN.index("created_at")
 
 
@@ -53,6 +56,19 @@ class Span:
 
     start: datetime
     end: datetime
+
+
+async def export_adjustments(
+    connection: asyncpg.Connection, span: Span, write: Write
+) -> int:
+    """Hand the corrections of the rows of `span` to `write`; how many."""
+    count = 0
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        cursor = await connection.cursor(_ADJUSTMENTS, span.start, span.end)
+        while found := await cursor.fetch(parquet.CHUNK_ROWS):
+            write([tuple(row) for row in found])
+            count += len(found)
+    return count
 
 
 async def export(
@@ -107,19 +123,26 @@ def _archived(folder: Path | None, day: date) -> Iterator[list[Row]]:
 
 
 @contextmanager
-def writer(kind: Format, target: IO[bytes], text: IO[str]) -> Iterator[Write]:
+def writer(
+    kind: Format,
+    target: IO[bytes],
+    text: IO[str],
+    schema: Any = parquet.USAGE_SCHEMA,
+) -> Iterator[Write]:
     """Writes rows to `target`; `text` is the same file for what is text."""
     match kind:
         case Format.PARQUET:
-            file = parquet.Writer(parquet.USAGE_SCHEMA, target)
+            file = parquet.Writer(schema, target)
             yield file.add
             file.close()
         case Format.CSV:
             table = csv.writer(text)
-            table.writerow(parquet.SHOWN)
+            table.writerow(schema.names)
             yield lambda rows: table.writerows(map(_as_text, rows))
         case Format.NDJSON:
-            yield lambda rows: text.writelines(map(_as_json, rows))
+            yield lambda rows: text.writelines(
+                _as_json(schema.names, row) for row in rows
+            )
     text.flush()
 
 
@@ -129,12 +152,9 @@ def _as_text(row: Row) -> list[object]:
     ]
 
 
-def _as_json(row: Row) -> str:
+def _as_json(names: Sequence[str], row: Row) -> str:
+    values = dict(zip(names, _as_text(row), strict=True))
     # The document is passed on as it is: Python's numbers would lose digits.
-    values = {
-        name: value if isinstance(value, int | None) else str(value)
-        for name, value in zip(parquet.SHOWN, _as_text(row), strict=True)
-        if name != "metadata"
-    }
-    text = json.dumps(values, ensure_ascii=False)
-    return f'{text[:-1]}, "metadata": {row[_METADATA]}}}\n'
+    metadata = values.pop("metadata")
+    text = json.dumps(values, ensure_ascii=False, default=str)
+    return f'{text[:-1]}, "metadata": {metadata}}}\n'

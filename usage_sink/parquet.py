@@ -24,6 +24,8 @@ _READ_BYTES: Final = 1024 * 1024
 _INSTANT: Final = pa.timestamp("us", tz="UTC")
 _TYPES: Final = {
     "id": pa.uuid(),
+    "usage_id": pa.uuid(),
+    "usage_created_at": _INSTANT,
     "tokens": pa.int32(),
     "credits": pa.int32(),
     "created_at": _INSTANT,
@@ -47,6 +49,10 @@ SHOWN: Final = (*STORED, "billable")
 
 USAGE_SCHEMA: Final = pa.schema(
     [(name, _TYPES.get(name, pa.string())) for name in SHOWN]
+)
+ADJUSTED: Final = SEALED[SealKind.ADJUSTMENT]
+ADJUSTMENTS_SCHEMA: Final = pa.schema(
+    [(name, _TYPES.get(name, pa.string())) for name in ADJUSTED]
 )
 SEALS_SCHEMA: Final = pa.schema(
     [

@@ -15,6 +15,7 @@ from runtime.logs import get_logger
 from runtime.settings import SettingsError
 from usage_sink import archive as archiving
 from usage_sink import export as exporting
+from usage_sink import parquet
 from usage_sink import restore as restoring
 from usage_sink.archive import Fate, connected
 from usage_sink.errors import UsageSinkError
@@ -117,12 +118,15 @@ async def _restore(settings: Settings, day: date) -> int:
     default=exporting.Format.CSV.value,
     show_default=True,
 )
+@click.option("--adjustments", is_flag=True, help="The corrections of these rows.")
 @click.option("--output", type=click.Path(path_type=Path), help="[default: stdout]")
 def export(
     start: datetime,
     end: datetime,
     kind: str,
     output: Path | None,
+    *,
+    adjustments: bool,
     **options: str | None,
 ) -> None:
     """Write rows to a file, from live and archived days alike."""
@@ -131,14 +135,21 @@ def export(
     span = exporting.Span(start, end)
     with click.open_file(str(output or "-"), "wb", atomic=output is not None) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-        with exporting.writer(exporting.Format(kind), file, text) as write:
-            count = asyncio.run(_export(settings, span, write))
+        schema = parquet.ADJUSTMENTS_SCHEMA if adjustments else parquet.USAGE_SCHEMA
+        with exporting.writer(exporting.Format(kind), file, text, schema) as write:
+            count = asyncio.run(_export(settings, span, write, adjustments=adjustments))
         text.detach()
     click.echo(f"{count} rows", err=True)
 
 
 async def _export(
-    settings: Settings, span: exporting.Span, write: exporting.Write
+    settings: Settings,
+    span: exporting.Span,
+    write: exporting.Write,
+    *,
+    adjustments: bool,
 ) -> int:
     async with connected(settings.database_url, settings.database_timeout_s) as one:
+        if adjustments:
+            return await exporting.export_adjustments(one, span, write)
         return await exporting.export(one, settings.archive_dir, span, write)

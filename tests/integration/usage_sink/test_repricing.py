@@ -267,6 +267,23 @@ class TestTheCommands:
         assert "ok    adjustments  4 adjustments" in checked[1]
         assert "1 heads kept outside" in checked[1]
 
+    @pytest.mark.parametrize("kind", ["csv", "ndjson", "parquet"])
+    async def test_export_the_corrections(
+        self, ledger: Rated, tmp_path: Path, kind: str
+    ) -> None:
+        await ledger.reprice(a_book("v1", "2"))
+        file = tmp_path / "corrections"
+        span = ("--from", str(START.date()), "--to", str(START.date()))
+
+        said = await run(
+            *("export", "--database-url", ledger.url, *span, "--adjustments"),
+            *("--format", kind, "--output", str(file)),
+        )
+
+        assert said == (0, "3 rows\n")
+        content = file.read_bytes()
+        assert content[:4] == b"PAR1" or content.count(b"the price list") == 3
+
     async def test_name_the_first_bad_batch(self, ledger: Rated) -> None:
         async with ledger.connection.transaction():
             await ledger.connection.execute(
