@@ -18,7 +18,8 @@ FROM python:3.11-slim-bookworm
 
 RUN groupadd --gid 10001 hubgate \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent hubgate \
- && install -d -o 10001 -g 10001 /var/log/hubgate /var/lib/hubgate/spool
+ && install -d -o 10001 -g 10001 /var/log/hubgate /run/hubgate \
+      /var/lib/hubgate/journal /var/lib/hubgate/spool /var/lib/hubgate/archive
 COPY --from=build /opt/hubgate /opt/hubgate
 COPY gateway.yaml /etc/hubgate/
 
