@@ -25,7 +25,7 @@ COLUMNS = (
     *("created_at", "route", "method", "status", "outcome", "duration_ms"),
     *("bytes_received", "bytes_sent", "input_tokens", "output_tokens"),
     *("cached_tokens", "usage_source", "pricing", "price_version", "role", "node"),
-    "recorded_at",
+    *("recorded_at", "reasoning_tokens", "billable"),
 )
 
 DEFAULT_LIMIT = 50

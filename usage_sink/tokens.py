@@ -115,7 +115,7 @@ def stream_of(reader: Reader) -> Stream | None:
         return None
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         reader.adjusted.append("sse")
         return None
     protocol = said.get(SSE_PROTOCOL)

@@ -41,6 +41,9 @@ def test_a_network_has_one_form(text: str, expected: str) -> None:
         ("headers_timeout", "0s", "more than 0"),
         ("trusted_hops", -1, "greater than or equal to 0"),
         ("trusted_hop", 1, "did you mean trusted_hops"),
+        ("logged_query_parameters", ["a,b"], "should match pattern"),
+        ("logged_query_parameters", ["a%b"], "should match pattern"),
+        ("logged_query_parameters", ["a"] * 17, "at most 16"),
     ],
 )
 def test_what_can_not_work_is_refused(field: str, value: object, words: str) -> None:
@@ -56,3 +59,23 @@ def test_metrics_for_nobody_are_possible() -> None:
     edge = an_edge(metrics_networks=[])
 
     assert networks.metrics_only(edge)[networks.FILTER].value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("token", "access_token", "idToken", "TOKEN", "key", "api_key", "apiKey"),
+        *("apikey", "X-Amz-Signature", "sig", "secret", "clientSecret", "password"),
+        *("passwd", "pwd", "authorization", "auth", "code", "otp", "session_id", "jwt"),
+    ],
+)
+def test_a_parameter_that_may_hold_a_secret_is_not_logged(name: str) -> None:
+    with pytest.raises(ConfigRefused, match="may hold a secret"):
+        an_edge(logged_query_parameters=[name])
+
+
+@pytest.mark.parametrize(
+    "name", ["page", "api-version", "keyword", "encoder", "pinned"]
+)
+def test_another_parameter_may_be_logged(name: str) -> None:
+    assert an_edge(logged_query_parameters=[name]).logged_query_parameters == (name,)

@@ -147,6 +147,7 @@ def test_a_field_name_that_is_no_text_is_refused() -> None:
         ({"id": "a", "path": "/a", "timeout": 15}, 'such as "15s"'),
         ({"id": "a", "path": "/a", "rate_limit": "lots"}, "'role' or 'none'"),
         ({"id": "a", "path": "/a", "service": "nope"}, "declare it first"),
+        ({"id": "a", "path": "/a", "include_usage": True}, "goes with ai: true"),
     ],
 )
 def test_a_route_that_says_nonsense_is_refused(

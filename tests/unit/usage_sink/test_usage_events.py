@@ -275,3 +275,97 @@ def test_any_attributes_give_an_answer(attributes: dict[str, str]) -> None:
         read({**GOLDEN["plain call"], **attributes}),
         UsageEvent | Rejected | NotARequest,
     )
+
+
+CUT = {"ai": "true", "status": "200", "flags": "UC", "sse_model": "m-1"}
+
+
+@pytest.mark.parametrize(
+    ("sse", "service", "usage"),
+    [
+        (
+            '{"protocol":"1","input":100,"output":40,"cached":64,"reasoning":30} ',
+            "openai",
+            Usage(UsageSource.PARTIAL, 140, 100, 40, 64, 30),
+        ),
+        (
+            '{"protocol":"3","input":30,"cache_read":64,"cache_creation":6,"output":1}',
+            "claude",
+            Usage(
+                UsageSource.PARTIAL,
+                101,
+                100,
+                1,
+                64,
+                None,
+                (("cacheCreationTokens", 6),),
+            ),
+        ),
+        (
+            '{"protocol":"4","input":96,"tool_use":4,"cached":64,"output":10,"thoughts":30}',
+            "gemini",
+            Usage(UsageSource.PARTIAL, 140, 100, 40, 64, 30, (("toolUseTokens", 4),)),
+        ),
+        ('{"protocol":"1"}', "openai", Usage(UsageSource.PARTIAL)),
+    ],
+    ids=["OpenAI", "Anthropic", "Gemini", "nothing counted"],
+)
+def test_a_cut_stream_counts_alike_for_every_provider(
+    sse: str, service: str, usage: Usage
+) -> None:
+    found = event(**CUT, sse=sse)
+
+    assert (found.usage, found.service, found.model) == (usage, service, "m-1")
+    assert found.is_ai
+
+
+@pytest.mark.parametrize(
+    "sse",
+    [
+        "{",
+        '{"input":-1}',
+        '{"input":"1"}',
+        '{"input":null}',
+        '{"input":1e999}',
+        '{"input":NaN}',
+        '{"protocol":{}}',
+        '{"a":' + "[" * 1015,
+        "[1]",
+        "- ",
+    ],
+)
+def test_what_no_stream_would_say_counts_nothing(sse: str) -> None:
+    found = event(**CUT, sse=sse)
+
+    assert found.usage == Usage(UsageSource.PARTIAL)
+    assert found.is_ai
+
+
+def test_a_record_of_a_stream_whose_end_was_not_seen_is_partial() -> None:
+    """HTTP ended as it should; the provider had not said everything."""
+    said = '{"protocol":"3","input":30,"output":1}'
+    entry = "Anthropic SSE"
+
+    assert event(entry, sse=said).usage == Usage(UsageSource.PARTIAL, 31, 30, 1)
+    ended = said.replace("}", ',"final":"1"}')
+    assert event(entry, sse=ended).usage.source is UsageSource.PROVIDER
+
+
+def test_details_that_have_no_column_are_kept() -> None:
+    found = event(
+        "OpenAI JSON",
+        llm_reasoning="7",
+        llm_tool_use="0",
+        llm_cache_creation="3",
+        llm_provider_total="124",
+    )
+
+    assert found.usage.reasoning == 7
+    assert found.usage.details == (("cacheCreationTokens", 3), ("totalTokens", 124))
+
+
+def test_of_a_query_only_listed_parameters_are_read() -> None:
+    listed = {"query": "page,size", "query.page": "2", "query.size": "-"}
+    found = event(**listed, **{"query.token": "secret"})
+
+    assert found.parameters == (("page", "2"),)
