@@ -116,14 +116,23 @@ class Evidence:
         """Say that nothing is on its way, if it is so; then let go of everything."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
-                while not await self._is_at_rest():
-                    await wait_or_stop(asyncio.Event(), _ROUND_S / 5)
-                await self._part("ledger", self._publish(is_closed=True))
+                await self._close_claim()
         if self._log is not None:
             self._log.close()
         if self._admin is not None:
             await self._admin.close()
         self._presence.close()
+
+    async def _close_claim(self) -> None:
+        """Only an Envoy that is known to have stopped has nothing more to say."""
+        while self._admin is not None:
+            await self._round(quiet_s=0.0)
+            if self._is_envoy_here:
+                return
+            if self._is_at_rest():
+                await self._part("ledger", self._publish(is_closed=True))
+                return
+            await wait_or_stop(asyncio.Event(), _ROUND_S / 5)
 
     async def _open(self) -> None:
         if self._log is not None:
@@ -233,13 +242,11 @@ class Evidence:
             certain_through=certain,
         )
 
-    async def _is_at_rest(self) -> bool:
-        """Envoy has stopped, and every request that it had has its row."""
-        await self._round(quiet_s=0.0)
+    def _is_at_rest(self) -> bool:
+        """Every request that Envoy had has its row, as far as anybody knows."""
         journal = self._settlement
         return (
-            not self._is_envoy_here
-            and not self._pending()
+            not self._pending()
             and not self._failing - {"envoy"}
             and self._spool.oldest_pending() is None
             and (journal is None or not (journal.open or journal.segments))
