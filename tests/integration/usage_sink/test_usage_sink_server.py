@@ -375,6 +375,7 @@ class TestPrices:
         self, sink: Sink, database: asyncpg.Connection, redis_client: Redis
     ) -> None:
         await sink.export_like_envoy(an_export(an_ai_call()))
+        await rows_are(database, 1)
         await config_channel.publish(
             redis_client, "usage_sink", {**PRICES, "version": "v2"}
         )

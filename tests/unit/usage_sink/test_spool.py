@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -263,6 +264,25 @@ class TestFailingDisk:
             await append(spool, [b"last"])
             await spool.check()
             assert await payloads(spool) == [b"first", b"last"]
+
+    async def test_the_kernel_itself_stops_a_write_half_way(self, room: Room) -> None:
+        """By the largest size of a file: a real short write, then a real error."""
+        sent = numbered(8)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        async with room.spool() as spool:
+            await append(spool, sent[:2])
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_500, hard))
+            try:
+                with pytest.raises(SpoolUnavailable):
+                    await append(spool, sent[2:3])
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            room.clock.advance(1.0)
+            await append(spool, sent[3:])
+
+        async with room.spool() as spool:
+            assert await load_all(spool) == sent[:2] + sent[3:]
+        assert room.metrics.value("hubgate_usage_spool_damaged_total") == 0
 
     async def test_a_disk_that_stays_full_leaves_no_files_behind(
         self, room: Room, disk: dict[str, Any]
