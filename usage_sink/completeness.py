@@ -146,8 +146,6 @@ async def published(pool: asyncpg.Pool, node: str) -> float | None:
 
 async def count_admitted(pool: asyncpg.Pool, minutes: Counter[tuple[str, int]]) -> None:
     """Add to the minutes of each node; raises LedgerUnavailable."""
-    if not minutes:
-        return
     await _execute(
         pool,
         _ADMIT,

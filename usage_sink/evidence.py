@@ -117,6 +117,9 @@ class Evidence:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await self._close_claim()
+        await self._release()
+
+    async def _release(self) -> None:
         if self._log is not None:
             self._log.close()
         if self._admin is not None:
@@ -197,6 +200,8 @@ class Evidence:
         return through is not None and through > ended
 
     async def _count(self, settlement: Settlement) -> None:
+        if not settlement.minutes:
+            return
         minutes, settlement.minutes = settlement.minutes, Counter()
         try:
             await count_admitted(await self._presence.pool(), minutes)
