@@ -120,7 +120,7 @@ class UsageRecord:
         if session := _session(self.event):
             text = f',"session":{session}'
         if provider := _provider(self.event):
-            text += f',"provider":{_encoded(provider)}'
+            text += f',"provider":{provider}'
         if report := _report(self.event):
             text += f',"report":{_encoded(report)}'
         if adjusted := self._adjusted():
@@ -176,12 +176,13 @@ def _session(event: UsageEvent) -> str:
     )
 
 
-def _provider(event: UsageEvent) -> dict[str, object]:
+def _provider(event: UsageEvent) -> str:
     """What the provider said that has no column of its own."""
     if event.protocol is None:
-        return {}
+        return ""
     protocol = _PROTOCOLS.get(event.protocol, event.protocol)
-    return {"protocol": protocol, **dict(event.usage.details)}
+    details = "".join(f',"{name}":{count}' for name, count in event.usage.details)
+    return f'{{"protocol":{_quoted(protocol)}{details}}}'
 
 
 def _report(event: UsageEvent) -> dict[str, object]:
