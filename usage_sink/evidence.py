@@ -41,6 +41,8 @@ from usage_sink.settle import QUIET_S, Settlement
 log = get_logger(__name__)
 
 _ROUND_S: Final = 0.5
+#: Each claim is a transaction of its own.
+_PUBLISH_S: Final = 1.0
 #: A request without a row for so long, with everything loaded, is an alarm.
 _MISSING_AFTER_S: Final = 60.0
 #: For the last rounds at a stop.
@@ -78,6 +80,7 @@ class Evidence:
         self._lives = Lives()
         self._certainty: Certainty | None = None
         self._started = clock.now()
+        self._published_at = 0.0
         self._is_envoy_here = False
         self._failing: set[str] = set()
         address, folder = settings.envoy_admin, settings.authz_journal_dir
@@ -220,6 +223,9 @@ class Evidence:
         if through is None:
             return
         self._metrics.set("hubgate_usage_complete_through_seconds", now - through)
+        if not is_closed and now - self._published_at < _PUBLISH_S:
+            return
+        self._published_at = now
         basis = Basis.STREAM if self._reconciler is None else Basis.FILE
         mark = Watermark(self._node, through, basis, self._pending(), is_closed)
         await publish(pool, mark)

@@ -106,3 +106,29 @@ async def test_without_redis_it_lets_pass_when_so_set(tmp_path: Path) -> None:
     async with running(tmp_path, HUBGATE_REDIS_URL=nowhere, **setting) as authz:
         assert await authz.status(token()) == 200
         assert await authz.status("forged") == 401
+
+
+@pytest.mark.usefixtures("redis_client")
+async def test_it_journals_what_it_lets_pass(tmp_path: Path, redis_url: str) -> None:
+    journal = {"HUBGATE_AUTHZ_JOURNAL_DIR": f"{tmp_path}/journal"}
+    async with running(tmp_path, HUBGATE_REDIS_URL=redis_url, **journal) as authz:
+        assert [await authz.status(one) for one in (token(), "forged")] == [200, 401]
+    (segment,) = (tmp_path / "journal").iterdir()
+    (line,) = segment.read_text().splitlines()
+
+    assert authz.exit_code == 0
+    assert json.loads(line)["user_id"] == "u-1"
+
+
+@pytest.mark.usefixtures("redis_client")
+async def test_a_journal_that_cannot_be_written_denies_nobody(
+    tmp_path: Path, redis_url: str
+) -> None:
+    (tmp_path / "file").touch()
+    journal = {"HUBGATE_AUTHZ_JOURNAL_DIR": f"{tmp_path}/file/journal"}
+    async with running(tmp_path, HUBGATE_REDIS_URL=redis_url, **journal) as authz:
+        assert [await authz.status(token()) for _ in range(3)] == [200] * 3
+    errors = [one for one in authz.output.splitlines() if b"without a journal" in one]
+
+    assert authz.exit_code == 0
+    assert len(errors) == 1  # it says so once
