@@ -8,13 +8,16 @@ position         what is loaded; fixed size, written in place (a full disk is no
 *.corrupt        segments with damage inside, kept as evidence
 """
 
+import asyncio
 import fcntl
 import os
 import struct
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from uuid import uuid4
 
 from usage_sink.errors import SpoolInUse
@@ -27,6 +30,8 @@ _SLOT_BYTES: Final = 512
 _SLOT: Final = struct.Struct("<QQQ")
 _CHECK: Final = struct.Struct("<I")
 _PRIVATE: Final = 0o600
+
+_T = TypeVar("_T")
 
 
 class SpoolFolder:
@@ -139,6 +144,30 @@ class SpoolFolder:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+class Shelf:
+    """What both sides of a spool know of its segments; only the event loop writes."""
+
+    def __init__(self, folder: SpoolFolder) -> None:
+        self.folder = folder
+        #: Bytes to read of each segment, lowest first: what is durable of it.
+        self.sizes = folder.segments()
+        #: Written by this process: every byte to read of them was acknowledged.
+        self.own: set[int] = set()
+        #: The one being written.
+        self.active: int | None = None
+        #: What was loaded when the folder was opened.
+        self.position = folder.position()
+        #: Writing and reading at the same time.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="spool")
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self.folder.close()
 
 
 def write_all(file: int, data: bytes) -> None:

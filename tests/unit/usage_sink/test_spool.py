@@ -13,7 +13,7 @@ import pytest
 
 from runtime.clock import FakeClock
 from runtime.metrics import Metrics
-from usage_sink import spool as spool_module
+from usage_sink import spool_writer
 from usage_sink.errors import SpoolFull, SpoolInUse, SpoolUnavailable
 from usage_sink.segments import Kind, header
 from usage_sink.spool import Bounds, Spool
@@ -123,7 +123,7 @@ async def test_appends_that_arrive_during_an_fsync_share_the_next(
         writes.append(len(data))
         write_all(file, data)
 
-    monkeypatch.setattr(spool_module, "write_all", counted)
+    monkeypatch.setattr(spool_writer, "write_all", counted)
     async with room.spool() as spool:
         await asyncio.gather(*(spool.append(Kind.ALS, b"x") for _ in range(100)))
         assert len(writes) <= 2
@@ -241,7 +241,7 @@ class TestFailingDisk:
                 raise OSError(state["error"], os.strerror(state["error"]))
             write_all(file, data)
 
-        monkeypatch.setattr(spool_module, "write_all", failing)
+        monkeypatch.setattr(spool_writer, "write_all", failing)
         return state
 
     @pytest.mark.parametrize("written", [0, 10, 10_000])
