@@ -26,7 +26,7 @@ from pathlib import Path
 
 from runtime.clock import SystemClock
 from tests.e2e.journal import Agreement, Journal
-from tests.e2e.stack import Stack, a_user, running_stack
+from tests.e2e.stack import Stack, a_user, eventually, running_stack
 
 CLOCK = SystemClock()
 RATE = 300.0
@@ -43,6 +43,8 @@ KILLS = {
     "envoy": 5,
 }
 FROZEN_S = 60.0
+#: The supervisor waits longer before each further start.
+BACK_WITHIN_S = 30.0
 TMPFS_BYTES = 4 * 1024 * 1024
 
 
@@ -93,7 +95,9 @@ async def kill(stack: Stack, kind: str, times: int, chance: random.Random) -> Ca
     async with loaded(stack) as journal:
         for _ in range(times):
             await asyncio.sleep(1.5 + chance.random() * 2)
-            victims = stack.pids()[kind]
+            victims = await asyncio.to_thread(
+                eventually, lambda: stack.pids()[kind], BACK_WITHIN_S
+            )
             os.kill(chance.choice(victims), signal.SIGKILL)
         await asyncio.sleep(4)
     found = await journal.settled(stack.ready["database_url"], SETTLE_S)
@@ -144,7 +148,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path | None]:
     """A file system of 4 MiB; None where this user may not mount one."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     options = ("-t", "tmpfs", "-o", f"size={TMPFS_BYTES},mode=0700", "tmpfs")
     if not _runs("mount", *options, str(folder)):
         yield None

@@ -115,6 +115,7 @@ LEFT JOIN ({_adjusted(rollup, TABLE_USAGE_ADJUSTMENTS, rows)}) AS a
 
 def _sums(rollup: Rollup, rows: str) -> str:
     """Ordered by the key, so that sinks that add to the same sums can't deadlock."""
+    values: tuple[str, ...]
     if rollup is MINUTES:
         values = (
             *("r.node", "date_bin('1 minute', r.created_at, '2000-01-01+00')"),
