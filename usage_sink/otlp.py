@@ -63,8 +63,13 @@ _UNIQUE: Final = frozenset(
 _REMEMBERED: Final = 8192
 _REMEMBERED_BYTES: Final = 128
 _KEY_TAG: Final = 0x0A  # KeyValue.key, and AnyValue.string_value
-_VALUE_TAG: Final = 0x12
 _SHORT: Final = 0x80  # lengths below it take one byte
+#: By the length of a text: the tag and length of KeyValue.value, then of the
+#: AnyValue.string_value in it.
+_VALUE_HEADS: Final = [
+    bytes((0x12, length + 2, _KEY_TAG, length)) for length in range(_SHORT - 2)
+]
+_UNIQUE_KEYS: Final = {key.encode(): key for key in _UNIQUE}
 
 
 def _pool() -> DescriptorPool:
@@ -140,21 +145,16 @@ class Decoder:
 
 
 def _short_pair(raw: bytes) -> tuple[str, str] | None:
-    """Read a pair whose key and value take less than 128 bytes; None: another form."""
+    """Read a pair that takes less than 128 bytes; None: it has another form."""
     size = len(raw)
-    if size >= _SHORT or size < 4 or raw[0] != _KEY_TAG:  # noqa: PLR2004 - two tags, two lengths
+    if not 1 < size < _SHORT or raw[0] != _KEY_TAG:
         return None
     end = raw[1] + 2
     value = end + 4
-    if (
-        value > size
-        or raw[end] != _VALUE_TAG
-        or raw[end + 1] != size - end - 2
-        or raw[end + 2] != _KEY_TAG
-        or raw[end + 3] != size - value
-    ):
+    if value > size or raw[end:value] != _VALUE_HEADS[size - value]:
         return None
-    return raw[2:end].decode(errors="replace"), raw[value:].decode(errors="replace")
+    key, text = raw[2:end], raw[value:].decode(errors="replace")
+    return _UNIQUE_KEYS.get(key) or key.decode(errors="replace"), text
 
 
 def _any_pair(raw: bytes) -> tuple[str, str]:
