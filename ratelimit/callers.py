@@ -1,12 +1,11 @@
 """Who is counted: names for callers that no other caller can have."""
 
-import hashlib
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import quote
 
-MAX_SUBJECT_CHARACTERS = 64
+from runtime.contracts import rate_limit_user
+
 _IPV6_PREFIX = 64
 
 
@@ -23,11 +22,7 @@ def subject(caller: Caller) -> str:
     """A name for the caller, different for different callers, of bounded length."""
     if not caller.user:
         return f"a:{fold_address(caller.address)}"
-    name = quote(caller.user, safe="")
-    if len(name) > MAX_SUBJECT_CHARACTERS:
-        # "#" is escaped above, so no other user can have such a name.
-        name = "#" + hashlib.sha256(caller.user.encode()).hexdigest()
-    return f"u:{name}"
+    return rate_limit_user(caller.user)
 
 
 @lru_cache(maxsize=4096)

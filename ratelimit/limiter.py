@@ -25,6 +25,16 @@ class Unlimited:
 
 
 @dataclass(frozen=True, slots=True)
+class Counter:
+    """One limit that the request was under, as it stood then; times in seconds."""
+
+    rule: str
+    limit: int
+    remaining: int
+    reset_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limited:
     """Whether the request may pass, and the limit that decided; times in seconds."""
 
@@ -33,6 +43,7 @@ class Limited:
     remaining: int
     reset_s: int
     retry_after_s: int
+    counters: tuple[Counter, ...] = ()
 
 
 Verdict = Unlimited | Limited
@@ -140,7 +151,13 @@ def _verdict(admitted: bool, pairs: list[_Pair]) -> Verdict:  # noqa: FBT001 - a
         remaining=max(0, charge.limit - count.used),
         reset_s=_seconds(count.reset_ms) if admitted else retry_after,
         retry_after_s=retry_after,
+        counters=tuple(_counter(*pair) for pair in pairs),
     )
+
+
+def _counter(charge: Charge, count: Count) -> Counter:
+    left = max(0, charge.limit - count.used)
+    return Counter(charge.rule, charge.limit, left, _seconds(count.reset_ms))
 
 
 def _seconds(milliseconds: int) -> int:

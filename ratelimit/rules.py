@@ -15,7 +15,13 @@ from urllib.parse import quote
 
 from ratelimit.callers import Caller, subject
 from ratelimit.store import Charge, Mode
-from runtime.contracts import ROLE_GUEST, rate_limit_key
+from runtime.contracts import (
+    RATE_LIMIT_OF_ROLE,
+    ROLE_GUEST,
+    rate_limit_key,
+    rate_limit_of_route,
+    rate_limit_scope,
+)
 
 _PER_MINUTE = 60
 _THE_ROLES: Final = "role"
@@ -146,7 +152,7 @@ class Rules:
         for rule in self.routes.get(route, _ROLE_ONLY).rules:
             if rule == _THE_ROLES:
                 for one in of_role:
-                    yield _at(one, who, "role", f"role {known}")
+                    yield _at(one, who, RATE_LIMIT_OF_ROLE, f"role {known}")
             else:
                 yield _at(rule, *_place(rule, who, route), f"route {route}")
 
@@ -163,7 +169,7 @@ class Rules:
         own = {(one.unit, one.per_s) for one in of_role if not one.shadow}
         for other, per_s in self._windows - own:
             if other is unit:
-                yield _at(Rule(1, per_s, unit), subject(caller), "role", "")
+                yield _at(Rule(1, per_s, unit), subject(caller), RATE_LIMIT_OF_ROLE, "")
 
     def _of_role(self, caller: Caller) -> tuple[Rule, ...] | None:
         return self.roles.get(caller.role, self.roles[ROLE_GUEST])
@@ -179,19 +185,15 @@ def _windows(
 
 
 def _place(rule: Rule, who: str, route: str) -> tuple[str, str]:
-    name = quote(route, safe="")
     if rule.scope is Scope.ROUTE:
-        return f"r:{name}", "all"
-    return who, f"route:{name}"
+        return f"r:{quote(route, safe='')}", "all"
+    return who, rate_limit_of_route(route)
 
 
-def _at(rule: Rule, who: str, scope: str, name: str) -> _Counted:
-    if rule.unit is Unit.TOKENS:
-        scope += ":tokens"
-    elif rule.shadow:
-        # It counts what it would admit, which is not what another rule admits.
-        scope += ":shadow"
-    key = rate_limit_key(who, f"{scope}:{rule.per_s}")
+def _at(rule: Rule, who: str, place: str, name: str) -> _Counted:
+    is_tokens = rule.unit is Unit.TOKENS
+    scope = rate_limit_scope(place, rule.per_s, tokens=is_tokens, shadow=rule.shadow)
+    key = rate_limit_key(who, scope)
     return _Counted(rule, key, f"{name}: {rule.amount} {rule.unit} per {rule.per_s} s")
 
 

@@ -18,6 +18,7 @@ from runtime.contracts import (
     DESCRIPTOR_ROUTE,
     DESCRIPTOR_TOKENS,
     DESCRIPTOR_USER,
+    METADATA_COUNTERS,
     RATE_LIMIT_DOMAIN,
     RATELIMIT_LIMIT,
     RATELIMIT_REMAINING,
@@ -123,12 +124,22 @@ def _write(verdict: Verdict, request_id: str | None) -> Any:
         RATELIMIT_RESET: verdict.reset_s,
     }
     if verdict.admitted:
-        return _answer(_OK, headers)
+        return _telling(_answer(_OK, headers), verdict)
     response = _answer(_OVER_LIMIT, {**headers, RETRY_AFTER: verdict.retry_after_s})
+    _telling(response, verdict)
     response.response_headers_to_add.append(
         HeaderValue(key="content-type", value="application/json")
     )
     response.raw_body = error_body(ErrorCode.RATE_LIMIT_EXCEEDED, _MESSAGE, request_id)
+    return response
+
+
+def _telling(response: Any, verdict: Limited) -> Any:
+    """With what the ledger keeps of the decision; no header could, a client sees it."""
+    response.dynamic_metadata.fields[METADATA_COUNTERS].string_value = "|".join(
+        f"{one.limit};{one.remaining};{one.reset_s};{one.rule}"
+        for one in verdict.counters
+    )
     return response
 
 

@@ -15,7 +15,9 @@ over both.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SUB_WINDOWS = 60
+from runtime.contracts import RATE_LIMIT_PARTS
+
+SUB_WINDOWS = RATE_LIMIT_PARTS
 
 #: (index of the sub-window, hits in it), oldest first.
 Bucket = tuple[int, int]

@@ -4,8 +4,10 @@ A name here is a promise between processes that are deployed apart: change its
 meaning only together with every reader and writer.
 """
 
+import hashlib
 from enum import StrEnum
 from typing import Final
+from urllib.parse import quote
 
 # --- Errors the gateway itself makes -------------------------------------------
 
@@ -87,9 +89,42 @@ def blacklist_user_key(sub: str) -> str:
     return f"bl:user:{sub}"
 
 
+#: A counter is msgpack {index, hits, index delta, hits, ...}, oldest first: hits by
+#: part of its window, of which there are so many (ratelimit/window.py).
+RATE_LIMIT_PARTS: Final = 60
+#: The scope of a role's limits; a route's is "route:" and its escaped id.
+RATE_LIMIT_OF_ROLE: Final = "role"
+_MAX_SUBJECT_CHARACTERS: Final = 64
+
+
 def rate_limit_key(subject: str, scope: str) -> str:
     """A sliding-window counter; the braces keep one caller's counters on one node."""
     return f"rl:{{{subject}}}:{scope}"
+
+
+def rate_limit_user(user: str) -> str:
+    """The subject that stands for a user, and for no other; of bounded length."""
+    name = quote(user, safe="")
+    if len(name) > _MAX_SUBJECT_CHARACTERS:
+        # "#" is escaped above, so no other user can have such a name.
+        name = "#" + hashlib.sha256(user.encode()).hexdigest()
+    return f"u:{name}"
+
+
+def rate_limit_of_route(route: str) -> str:
+    """The scope of a route's own limits."""
+    return f"route:{quote(route, safe='')}"
+
+
+def rate_limit_scope(
+    place: str, per_s: int, *, tokens: bool = False, shadow: bool = False
+) -> str:
+    """What one limit counts: of a role or route, requests or tokens, per seconds.
+
+    A limit in shadow counts what it would admit, which is not what another admits.
+    """
+    kind = ":tokens" if tokens else ":shadow" if shadow else ""
+    return f"{place}{kind}:{per_s}"
 
 
 def config_key(service: str) -> str:
@@ -135,6 +170,7 @@ METADATA_ISSUED_AT: Final = "issued_at"
 METADATA_EXPIRES_AT: Final = "expires_at"
 
 ROLE_ADMIN: Final = "admin"
+ROLE_MANAGER: Final = "manager"
 ROLE_GUEST: Final = "guest"
 
 # --- Envoy: rate limit service --------------------------------------------------
@@ -149,6 +185,10 @@ DESCRIPTOR_ADDRESS: Final = "remote_address"
 DESCRIPTOR_TOKENS: Final = "tokens"
 TOKENS_CHECK: Final = "check"
 TOKENS_CHARGE: Final = "charge"
+#: Namespace in which Envoy keeps what ratelimit said of its decision, and the key of
+#: the counters, as they were then: "limit;remaining;reset in s;rule", joined by "|".
+RATELIMIT_NAMESPACE: Final = "envoy.filters.http.ratelimit"
+METADATA_COUNTERS: Final = "counters"
 #: Counts nothing; the 429 body tells it to the client.
 DESCRIPTOR_REQUEST_ID: Final = "request_id"
 
@@ -203,6 +243,7 @@ ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
     "user_id": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_USER_ID})%",
     "role": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_ROLE})%",
     "reason": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_REASON})%",
+    "limits": f"%DYNAMIC_METADATA({RATELIMIT_NAMESPACE}:{METADATA_COUNTERS}):1024%",
     "llm_protocol": f"%CEL({_TOKEN_USAGE}.llm_protocol)%",
     "llm_model": f"%CEL({_TOKEN_USAGE}.model)%",
     "llm_status": f"%CEL({_TOKEN_USAGE}.extraction_status)%",
@@ -248,6 +289,8 @@ TABLE_USAGE_MINUTES: Final = "usage_minutes"
 TABLE_USAGE_WATERMARKS: Final = "usage_watermarks"
 TABLE_USAGE_ADJUSTMENTS: Final = "usage_adjustments"
 TABLE_CONFIG_REVISIONS: Final = "config_revisions"
+TABLE_AUDIT_LOG: Final = "audit_log"
+TABLE_USAGE_PSEUDONYMS: Final = "usage_pseudonyms"
 
 # --- The ledger's vocabulary ----------------------------------------------------
 

@@ -35,11 +35,27 @@ _SAID_OF_CALLS: Final = SAID_OF_TOKENS | {
     *("usage_service", "usage_model", "usage_credits", "llm_model", "sse_model")
 }
 
+#: What Envoy says of nearly every answer is not kept with nearly every row.
+_AS_USUAL: Final = "via_upstream"
+_LIMIT: Final = re.compile(
+    r"([0-9]{1,18});([0-9]{1,18});([0-9]{1,9});([^|;]*)", re.ASCII
+)
+
 _PATH_LIMIT: Final = 2048
 _STATUS_LIMIT: Final = 599
 _UNKNOWN_SERVICE: Final = "gateway"
 _QUERY: Final = re.compile(r"[?#]")
 _CREDITS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """A limit that the request was under, as it stood when that was decided."""
+
+    rule: str
+    limit: int
+    remaining: int
+    reset_s: int
 
 
 @dataclass(slots=True)  # frozen, one would cost 2.7 us to make instead of 0.9
@@ -71,6 +87,12 @@ class UsageEvent:
     protocol: str | None = None
     #: Of the query, as listed by the operator.
     parameters: tuple[tuple[str, str], ...] = ()
+    #: The instance that answered, and when its first byte came; how Envoy saw the end.
+    upstream: str | None = None
+    first_byte_ms: int | None = None
+    flags: str | None = None
+    details: str | None = None
+    limits: tuple["LimitState", ...] = ()
     #: Of a reported usage: the request that it belongs to, and the reporter's labels.
     parent_id: UUID | None = None
     labels: tuple[tuple[str, str], ...] = ()
@@ -110,7 +132,8 @@ def _event(
     reader: Reader, event_id: UUID, created_at: datetime, route: str | None
 ) -> UsageEvent:
     status = reader.count("status", _STATUS_LIMIT) or 0
-    outcome = outcome_of(status, reader.text("flags"), reader.text("details", 256))
+    flags, details = reader.text("flags"), reader.text("details", 256)
+    outcome = outcome_of(status, flags, details)
     call = _call(reader, status, outcome)
     return UsageEvent(
         id=event_id,
@@ -134,6 +157,11 @@ def _event(
         session_id=reader.text("session_id"),
         conversation_id=reader.text("conversation_id"),
         parameters=_parameters(reader),
+        upstream=reader.text("upstream"),
+        first_byte_ms=reader.count("upstream_ms"),
+        flags=flags,
+        details=None if details == _AS_USUAL else details,
+        limits=_limits(reader),
         protocol=call.protocol,
         adjusted=tuple(reader.adjusted),
     )
@@ -193,6 +221,16 @@ def _parameters(reader: Reader) -> tuple[tuple[str, str], ...]:
         return ()
     found = ((name, reader.text(QUERY_VALUE + name)) for name in listed.split(","))
     return tuple((name, text) for name, text in found if text is not None)
+
+
+def _limits(reader: Reader) -> tuple[LimitState, ...]:
+    text = reader.text("limits", 1024)
+    if text is None:
+        return ()
+    return tuple(
+        LimitState(rule, int(limit), int(remaining), int(reset))
+        for limit, remaining, reset, rule in _LIMIT.findall(text)
+    )
 
 
 def _credits(reader: Reader) -> Decimal | None:

@@ -116,9 +116,9 @@ class UsageRecord:
 
     def _further(self) -> str:
         """Parts that few rows have."""
-        text = ""
+        text = _gateway(self.event)
         if session := _session(self.event):
-            text = f',"session":{session}'
+            text += f',"session":{session}'
         if provider := _provider(self.event):
             text += f',"provider":{provider}'
         if report := _report(self.event):
@@ -161,6 +161,27 @@ def is_disputed(record: UsageRecord) -> bool:
 def is_unpriced(record: UsageRecord) -> bool:
     """AI usage that a price must still be found for."""
     return record.charge.pricing is Pricing.UNPRICED
+
+
+def _gateway(event: UsageEvent) -> str:
+    """What the gateway did with the request, as far as it did something."""
+    parts = []
+    if event.upstream is not None:
+        parts.append(f'"upstream":{_quoted(event.upstream)}')
+    if event.first_byte_ms is not None:
+        parts.append(f'"firstByteTime":{event.first_byte_ms}')
+    if event.flags is not None:
+        parts.append(f'"flags":{_quoted(event.flags)}')
+    if event.details is not None:
+        parts.append(f'"details":{_quoted(event.details)}')
+    if event.limits:
+        limits = ",".join(
+            f'{{"rule":{_quoted(one.rule)},"limit":{one.limit},'
+            f'"remaining":{one.remaining},"reset":{one.reset_s}}}'
+            for one in event.limits
+        )
+        parts.append(f'"limits":[{limits}]')
+    return f',"gateway":{{{",".join(parts)}}}' if parts else ""
 
 
 def _session(event: UsageEvent) -> str:

@@ -19,7 +19,14 @@ from usage_sink import otlp
 pytestmark = pytest.mark.e2e
 
 DEADLINE_S = 10.0
-SILENT = ("reason", "session_id", "conversation_id", "usage_input", "usage_output")
+SILENT = (
+    "reason",
+    "limits",
+    "session_id",
+    "conversation_id",
+    "usage_input",
+    "usage_output",
+)
 
 
 class Sink:

@@ -74,6 +74,23 @@ async def test_an_admitted_request_learns_its_limit() -> None:
     }
 
 
+async def test_the_ledger_learns_how_the_counters_stood() -> None:
+    bench = Bench()
+    bench.limiter.use(
+        {
+            "roles": {"guest": {"requests": 10, "per_s": 60}},
+            "routes": {"ai": {"rules": ["role", {"tokens": 100, "per_s": 3600}]}},
+        }
+    )
+
+    response = await bench.ask(role="guest", route="ai", tokens="check")
+
+    assert response.dynamic_metadata.fields["counters"].string_value == (
+        "10;9;61;role guest: 10 requests per 60 s"
+        "|100;100;0;route ai: 100 tokens per 3600 s"
+    )
+
+
 async def test_the_61st_request_of_a_user_in_a_minute_is_denied_with_json() -> None:
     bench = Bench()
     for _ in range(60):

@@ -312,6 +312,7 @@ class TestRow:
                 "totalCost": Decimal("0.4025"),
                 "currency": "credits",
             },
+            "gateway": {"upstream": "127.0.0.1:3003", "firstByteTime": 1},
             "session": {"sessionId": "s1"},
             "provider": {"protocol": "openai_chat_completions"},
             "system": {"instanceId": "node-1", "region": "local", "version": "0.1.0"},

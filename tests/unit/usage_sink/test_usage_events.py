@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.contracts import ACCESS_LOG_ATTRIBUTES, UsageSource
-from usage_sink.events import NotARequest, Rejected, Usage, UsageEvent, read
+from usage_sink.events import LimitState, NotARequest, Rejected, Usage, UsageEvent, read
 from usage_sink.outcome import Outcome
 from usage_sink.values import INT4_MAX, INT8_MAX, instant
 
@@ -369,3 +369,22 @@ def test_of_a_query_only_listed_parameters_are_read() -> None:
     found = event(**listed, **{"query.token": "secret"})
 
     assert found.parameters == (("page", "2"),)
+
+
+def test_what_the_gateway_did_with_a_request_is_kept() -> None:
+    limits = "60;0;61;role user: 60 requests per 60 s|5;2;1;route a: 5 requests|7;bad"
+
+    found = event(
+        "OpenAI JSON", limits=limits, details="upstream_response_timeout", flags="UT"
+    )
+
+    assert (found.upstream, found.first_byte_ms) == ("127.0.0.1:3003", 1)
+    assert (found.flags, found.details) == ("UT", "upstream_response_timeout")
+    assert found.limits == (
+        LimitState("role user: 60 requests per 60 s", 60, 0, 61),
+        LimitState("route a: 5 requests", 5, 2, 1),
+    )
+
+
+def test_what_is_said_of_nearly_every_answer_is_not_kept_with_each() -> None:
+    assert event(details="via_upstream").details is None
