@@ -288,9 +288,20 @@ TABLE_USAGE_HOURLY_TOTALS: Final = "usage_hourly_totals"
 TABLE_USAGE_MINUTES: Final = "usage_minutes"
 TABLE_USAGE_WATERMARKS: Final = "usage_watermarks"
 TABLE_USAGE_ADJUSTMENTS: Final = "usage_adjustments"
+TABLE_USAGE_CHAINS: Final = "usage_chains"
+TABLE_USAGE_SEALS: Final = "usage_seals"
 TABLE_CONFIG_REVISIONS: Final = "config_revisions"
 TABLE_AUDIT_LOG: Final = "audit_log"
 TABLE_USAGE_PSEUDONYMS: Final = "usage_pseudonyms"
+
+#: Upper edges of the latency buckets, in milliseconds; one more bucket is open.
+LATENCY_EDGES_MS: Final = (
+    *(1, 2, 5, 10, 20, 50, 100, 200, 500),
+    *(1000, 2000, 5000, 10_000, 30_000, 60_000),
+)
+#: Columns of the tables of sums: calls that took at most so long, and longer than the
+#: edge before.
+LATENCY_BUCKETS: Final = tuple(f"ms_{edge}" for edge in (*LATENCY_EDGES_MS, "more"))
 
 # --- The ledger's vocabulary ----------------------------------------------------
 

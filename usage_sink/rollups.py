@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from runtime.contracts import (
+    LATENCY_BUCKETS,
+    LATENCY_EDGES_MS,
     TABLE_USAGE_ADJUSTMENTS,
     TABLE_USAGE_HOURLY,
     TABLE_USAGE_HOURLY_TOTALS,
@@ -18,11 +20,6 @@ from runtime.contracts import (
     TABLE_USAGE_MINUTES,
 )
 
-#: Upper edges of the latency buckets, in milliseconds; one more bucket is open.
-LATENCY_EDGES_MS: Final = (
-    *(1, 2, 5, 10, 20, 50, 100, 200, 500),
-    *(1000, 2000, 5000, 10_000, 30_000, 60_000),
-)
 _DIMENSIONS: Final = {
     "hour": "date_bin('1 hour', r.created_at, '2000-01-01+00')",
     "user_id": "coalesce(r.user_id, '')",
@@ -43,7 +40,7 @@ _SUMS: Final = {
     },
 }
 SUMS: Final = tuple(_SUMS)
-BUCKETS: Final = tuple(f"ms_{edge}" for edge in (*LATENCY_EDGES_MS, "more"))
+BUCKETS: Final = LATENCY_BUCKETS
 _ADJUSTED: Final = ("adjusted_tokens", "adjusted_credits")
 _LARGEST: Final = 2**31 - 1
 

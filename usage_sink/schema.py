@@ -31,10 +31,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from runtime.contracts import (
     TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_CHAINS,
     TABLE_USAGE_HOURLY,
     TABLE_USAGE_HOURLY_TOTALS,
     TABLE_USAGE_LOGS,
     TABLE_USAGE_MINUTES,
+    TABLE_USAGE_SEALS,
     TABLE_USAGE_WATERMARKS,
     Pricing,
     UsageSource,
@@ -43,8 +45,8 @@ from usage_sink.outcome import Outcome
 from usage_sink.rollups import BUCKETS, SUMS
 
 TABLE_QUARANTINE: Final = "usage_quarantine"
-TABLE_CHAINS: Final = "usage_chains"
-TABLE_SEALS: Final = "usage_seals"
+TABLE_CHAINS: Final = TABLE_USAGE_CHAINS
+TABLE_SEALS: Final = TABLE_USAGE_SEALS
 TABLE_ARCHIVES: Final = "usage_archives"
 TABLE_REPORT_IDS: Final = "usage_report_ids"
 
