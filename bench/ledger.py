@@ -42,9 +42,9 @@ from usage_sink.records import UsageRecord
 from usage_sink.segments import Entry, Kind, Position
 from usage_sink.store_postgres import PostgresUsageStore
 
-BATCH = 50  # records of one Export call: 16 KiB, Envoy's usual batch
+BATCH = 200  # records of one Export call: 64 KiB, Envoy's batch under load
 STORE_BATCH = 5000  # rows of one transaction
-UNDER_WAY = 32  # Export calls not yet answered
+UNDER_WAY = 16  # Export calls not yet answered
 BEHIND = 60_000  # records answered and not yet committed
 BEFORE = 100_000  # rows that are there before
 ARRIVING = 20_000  # records/s, where commits are slow

@@ -171,6 +171,8 @@ def _usage_sink(plan: Plan) -> Spec:
         "HUBGATE_AUTHZ_JOURNAL_DIR": str(plan.journal),
         "HUBGATE_ACCESS_LOG_FILE": str(plan.access_log),
         "HUBGATE_ENVOY_ADMIN": f"{_LOOPBACK}:{plan.ports.envoy_admin}",
+        "HUBGATE_USAGE_INGEST_LISTEN": f"unix:{plan.socket('ingest')}",
+        "HUBGATE_USAGE_INGEST_TOKEN_FILE": str(plan.data.ingest_token),
     }
     return _service(plan, "usage_sink", "usage_sink", env)
 

@@ -132,10 +132,8 @@ class Stack:
         secret_file = self._settings.jwt_secret_file
         if secret_file is not None and not given:
             kept_secret(secret_file, _raw_secret)
-        token = kept_secret(
-            self._data.admin_token, lambda: secrets.token_urlsafe(32).encode()
-        )
-        return token.decode().strip()
+        kept_secret(self._data.ingest_token, _token)
+        return kept_secret(self._data.admin_token, _token).decode().strip()
 
     async def _prepare_engines(self, chosen: ports.Ports) -> tuple[list[Spec], Plan]:
         """Those of our own; a server that was given is used as it is."""
@@ -182,6 +180,8 @@ def _facts(plan: Plan, admin_token: str) -> dict[str, Any]:
         "redis_url": plan.redis_url,
         "database_url": plan.database_url,
         "admin_token": admin_token,
+        "usage_ingest": f"unix:{plan.socket('ingest')}",
+        "usage_ingest_token_file": str(plan.data.ingest_token),
         "spool_dir": str(plan.spool),
         "archive_dir": str(plan.archive),
         "pids": {},
@@ -194,6 +194,10 @@ def _demo_tokens(control: ControlClient) -> dict[str, str]:
         role: control.token(f"demo-{role}", role, DEMO_TOKEN_TTL_S)
         for role in DEMO_ROLES
     }
+
+
+def _token() -> bytes:
+    return secrets.token_urlsafe(32).encode()
 
 
 def _raw_secret() -> bytes:

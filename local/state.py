@@ -48,6 +48,11 @@ class DataDir:
         return self.path / "admin.token"
 
     @property
+    def ingest_token(self) -> Path:
+        """What a service shows that reports usage."""
+        return self.path / "ingest.token"
+
+    @property
     def run(self) -> Path:
         """For sockets, whose paths are limited by the kernel."""
         run = self.path / "run"

@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
+import uvloop
+
 from runtime.settings import SettingsError
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
@@ -22,7 +24,8 @@ def run(main: Main) -> None:
     and one line per problem, without a traceback.
     """
     try:
-        asyncio.run(_run(main))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(main))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_BAD_SETTINGS)

@@ -132,6 +132,10 @@ ON CONFLICT (node, minute) DO UPDATE SET
     quarantined = t.quarantined + excluded.quarantined
 """
 
+_MAKE_DAY: Final = "SELECT usage_logs_make_partition($1)"
+#: As old as a reported call may be (`reports`); others come at once or by replay.
+_REPORTED_DAYS: Final = timedelta(days=36)
+
 _VALUE_LIMIT: Final = 1024
 _ATTRIBUTE_LIMIT: Final = 64
 #: Days that can't be archived yet (`usage_logs_drop_archived` refuses them).
@@ -147,6 +151,7 @@ class PostgresUsageStore:
         self._pool = pool
         self._chain = chain
         self._clock = clock or SystemClock()
+        self._days: set[date] = set()
         # The head of one transaction is the beginning of the next.
         self._turn = asyncio.Lock()
 
@@ -160,6 +165,7 @@ class PostgresUsageStore:
         gone = await self._archived_days(records)
         if gone:
             return await self._without_archived(records, gone)
+        await self._make_days(records)
         try:
             new = await self._copy(records)
         except DatabaseRejected as error:
@@ -268,6 +274,19 @@ class PostgresUsageStore:
         with _ledger_errors():
             found = await self._pool.fetch(_ARCHIVED, sorted(closed))
         return {row["day"] for row in found}
+
+    async def _make_days(self, records: Sequence[UsageRecord]) -> None:
+        """A partition for each day of the last weeks; else its rows share one."""
+        today = datetime.fromtimestamp(self._clock.now(), UTC).date()
+        days = {record.event.created_at.date() for record in records} - self._days
+        for day in days:
+            self._days.add(day)
+            if today - _REPORTED_DAYS <= day <= today:
+                try:
+                    with _ledger_errors():
+                        await self._pool.execute(_MAKE_DAY, day)
+                except DatabaseRejected as error:
+                    log.warning("no partition", day=str(day), why=_brief(error))
 
     async def _without_archived(
         self, records: Sequence[UsageRecord], gone: set[date]

@@ -11,12 +11,16 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc
 import pytest
 from websockets.sync.client import connect
 
+from hubgate.usage.v1.usage_pb2 import ReportUsageRequest, UsageReport
+from hubgate.usage.v1.usage_pb2_grpc import UsageIngestStub
 from tests.e2e.journal import Agreement, Journal
 from tests.e2e.stack import Stack, a_user, eventually, running_stack
 
@@ -110,6 +114,30 @@ def test_a_client_that_hangs_up_is_a_row_with_what_had_been_counted(
     assert (row["service"], row["model"]) == ("claude", "claude-haiku-4-5")
     assert row["usageSource"] in {"partial", "provider"}
     assert row["inputTokens"] > 0
+
+
+def test_what_a_trusted_service_reports_is_a_row_once(own: Stack) -> None:
+    user, call = a_user(), str(uuid.uuid4())
+    report = UsageReport(
+        id=call, user_id=user, service="openai", model="gpt-4o-mini", input_tokens=1200
+    )
+    secret = Path(own.ready["usage_ingest_token_file"]).read_text().strip()
+    with grpc.insecure_channel(own.ready["usage_ingest"]) as channel:
+        stub: Any = UsageIngestStub(channel)
+        for _ in range(3):
+            report.occurred_at.GetCurrentTime()
+            stub.ReportUsage(
+                ReportUsageRequest(reports=[report]),
+                metadata=[("authorization", f"Bearer {secret}")],
+                timeout=5,
+            )
+    row = only_row(own, own.token(user))
+
+    assert (row["id"], row["usageSource"], row["inputTokens"]) == (
+        *(call, "reported"),
+        1200,
+    )
+    assert row["credits"] > 0
 
 
 async def campaign(stack: Stack, *kinds: str) -> Agreement:
