@@ -21,9 +21,14 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose rows may be read: those of `user_id`, or all when it is None."""
+    """Who asks; `user_id` is None for who has the admin token, which is no user's."""
 
     user_id: str | None
+    role: str
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == ROLE_ADMIN
 
 
 class Access:
@@ -55,7 +60,7 @@ class Access:
         """
         token = _bearer(authorization)
         if self._is_admin(token):
-            return Caller(None)
+            return Caller(None, ROLE_ADMIN)
         claims = await self._verifier.verify(token)
         if isinstance(claims, Rejected):
             raise _unauthorised(claims.code)
@@ -65,7 +70,7 @@ class Access:
             raise _unauthorised(ErrorCode.AUTH_UNAVAILABLE) from None
         if is_revoked:
             raise _unauthorised(ErrorCode.TOKEN_REVOKED)
-        return Caller(None if claims.role == ROLE_ADMIN else claims.sub)
+        return Caller(claims.sub, claims.role)
 
     def _is_admin(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), self._admin_token)

@@ -9,10 +9,10 @@ from starlette.exceptions import HTTPException
 
 from control.changes import NotReady
 from control.errors import ApiCode, ApiError, invalid
+from control.parameters import BadParameters
 from control.parse import ConfigRefused, Problem
 from control.registry import RegistryUnavailable
-from control.store import RevocationsUnavailable, StoreUnavailable
-from control.usage import BadParameters
+from control.store import QueryTimeout, RevocationsUnavailable, StoreUnavailable
 from runtime.contracts import HEADER_REQUEST_ID, ErrorCode
 from runtime.logs import get_logger
 
@@ -22,6 +22,13 @@ _AWAY = {
     StoreUnavailable: (
         ApiCode.DATABASE_UNAVAILABLE,
         "The database does not answer now; nothing was changed, try again",
+    ),
+    QueryTimeout: (
+        ApiCode.QUERY_TIMEOUT,
+        (
+            "The question took too long and was stopped; ask for less: a shorter "
+            "period (startDate, endDate), or one userId, service or model"
+        ),
     ),
     RevocationsUnavailable: (
         ApiCode.REDIS_UNAVAILABLE,
@@ -52,6 +59,7 @@ def install(app: FastAPI) -> None:
         ConfigRefused,
         BadParameters,
         StoreUnavailable,
+        QueryTimeout,
         RevocationsUnavailable,
         RegistryUnavailable,
         NotReady,
@@ -87,6 +95,7 @@ def _as_api_error(error: Exception) -> ApiError:
             return invalid(*error.problems)
         case (
             StoreUnavailable()
+            | QueryTimeout()
             | RevocationsUnavailable()
             | RegistryUnavailable()
             | NotReady()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from control.access import Access
+from control.audit_postgres import PostgresAuditLog
 from control.changes import Changes, Ports
 from control.database import Database
 from control.deps import Deps
@@ -82,6 +83,7 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         settings.database_timeout_s,
         clock,
         migrates=settings.migrate,
+        query_timeout_s=settings.usage_query_timeout_s,
     )
     snapshots, rules = SnapshotCache(metrics, clock), RulesPublisher(client)
     ports = Ports(
@@ -101,6 +103,7 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         changes=changes,
         access=_access(settings, client, clock, keys),
         usage=PostgresUsageQueries(database),
+        audit=PostgresAuditLog(database),
         revocations=RedisRevocations(client),
         registry=registry,
         longest_token_s=settings.longest_token_s,

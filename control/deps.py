@@ -1,20 +1,25 @@
 """What the control API is made of, and how a request's body is read."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from fastapi import Request
 
-from control.access import Access
+from control.access import Access, Caller
+from control.audit import Action, AuditLog, Entry
 from control.changes import Changes
 from control.errors import ApiError, invalid
 from control.following import Registry
+from control.parameters import BadParameters
 from control.parse import Problem
+from control.sight import Sight, sight
 from control.store import Revocations, UsageQueries
 from control.tokens import TokenIssuer
 from runtime.clock import Clock
-from runtime.contracts import ErrorCode
+from runtime.contracts import HEADER_REQUEST_ID, ErrorCode
 from runtime.health import Health
 from runtime.metrics import Metrics
 
@@ -28,6 +33,7 @@ class Deps:
     changes: Changes
     access: Access
     usage: UsageQueries
+    audit: AuditLog
     revocations: Revocations
     registry: Registry
     #: No token lives longer: then the revocation of a user may end.
@@ -40,6 +46,79 @@ class Deps:
     async def require_admin(self, request: Request) -> None:
         """A dependency of every router but the usage API's."""
         self.access.require_admin(request.headers.get("authorization"))
+
+    async def caller(self, request: Request) -> Caller:
+        """Who asks; raises ApiError 401, or 503 when nobody can tell."""
+        return await self.access.caller(request.headers.get("authorization"))
+
+    async def sight(
+        self,
+        request: Request,
+        caller: Caller,
+        action: Action,
+        user_id: str | None,
+        *,
+        is_always_noted: bool = False,
+    ) -> Sight:
+        """What of the ledger `caller` sees who asks for `user_id`, or for all they may.
+
+        Written down before anything is answered when it is not the own usage only: no
+        audit, no answer.
+
+        Raises:
+            ApiError: 403, somebody else's.
+            StoreUnavailable: it can't be written down.
+        """
+        seen = sight(caller, user_id, self.changes.config.usage)
+        if seen.is_of_others or is_always_noted:
+            await self.note(request, caller, action, subject=seen.subject)
+        return seen
+
+    async def note(
+        self,
+        request: Request,
+        caller: Caller,
+        action: Action,
+        *,
+        subject: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write to the audit log; the request's parameters, unless `details` are given.
+
+        Raises:
+            StoreUnavailable: it is not written.
+        """
+        await self.audit.add(
+            Entry(
+                actor=caller.user_id,
+                role=caller.role,
+                action=action,
+                subject=subject,
+                details=dict(request.query_params) if details is None else details,
+                request_id=_request_id(request),
+            )
+        )
+
+
+def once(request: Request) -> Mapping[str, str]:
+    """The query's parameters; raises BadParameters when one is given twice."""
+    parameters = request.query_params
+    repeated = {one for one in parameters if len(parameters.getlist(one)) > 1}
+    if repeated:
+        raise BadParameters(
+            [
+                Problem(one, "given twice; give it once", given=parameters[one])
+                for one in sorted(repeated)
+            ]
+        )
+    return parameters
+
+
+def _request_id(request: Request) -> UUID | None:
+    try:
+        return UUID(request.headers.get(HEADER_REQUEST_ID, ""))
+    except ValueError:
+        return None
 
 
 async def json_object(request: Request) -> dict[str, Any]:

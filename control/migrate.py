@@ -8,7 +8,11 @@ import asyncio
 import os
 
 from runtime import lifecycle
-from runtime.contracts import TABLE_CONFIG_REVISIONS
+from runtime.contracts import (
+    TABLE_AUDIT_LOG,
+    TABLE_CONFIG_REVISIONS,
+    TABLE_USAGE_PSEUDONYMS,
+)
 from runtime.logins import Login, ensure_login
 from runtime.postgres import migrate
 from runtime.settings import PostgresSettings, SecretFileField
@@ -19,6 +23,9 @@ READER = "hubgate_reader"
 _GRANTS = (
     f"GRANT SELECT, INSERT ON {TABLE_CONFIG_REVISIONS} TO {LOGIN}",
     f"GRANT UPDATE (status, reason) ON {TABLE_CONFIG_REVISIONS} TO {LOGIN}",
+    f"GRANT SELECT, INSERT ON {TABLE_AUDIT_LOG} TO {LOGIN}",
+    f"GRANT SELECT, INSERT ON {TABLE_USAGE_PSEUDONYMS} TO {LOGIN}",
+    f"GRANT UPDATE (key, destroyed_at) ON {TABLE_USAGE_PSEUDONYMS} TO {LOGIN}",
 )
 
 

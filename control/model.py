@@ -24,6 +24,7 @@ from control.cors import Cors
 from control.edge import Edge
 from control.limits import Limits, RouteLimit, check_route, unpayable
 from control.services import Service
+from control.usage_rules import UsageRules
 from control.values import (
     SERVICE_CONTROL,
     Duration,
@@ -145,6 +146,7 @@ class GatewayConfig(Part):
     edge: Edge = Edge()
     prices: tuple[Price, ...] = ()
     prices_version: str | None = Field(default=None, max_length=64)
+    usage: UsageRules = UsageRules()
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:

@@ -19,6 +19,7 @@ from control.model import (
     Route,
 )
 from control.services import Breaker, Ejection, HealthCheck, Service
+from control.usage_rules import UsageRules
 
 #: An alias may repeat a part, not multiply into a bomb.
 MAX_NODES = 200_000
@@ -123,7 +124,7 @@ def _problems(error: ErrorDetails) -> Iterator[Problem]:
 def _unknown_field(name: str) -> str:
     models = (
         *(Breaker, Cors, Edge, Ejection, GatewayConfig, HealthCheck, Limits),
-        *(Price, RateLimit, Route, Service),
+        *(Price, RateLimit, Route, Service, UsageRules),
     )
     known = sorted({name for model in models for name in model.model_fields})
     near = difflib.get_close_matches(name, known, n=1)

@@ -1,4 +1,4 @@
-"""Control's table, as the newest migration leaves it."""
+"""Control's tables, as the newest migration leaves them."""
 
 from typing import Final
 
@@ -8,15 +8,20 @@ from sqlalchemy import (
     DateTime,
     Identity,
     Index,
+    LargeBinary,
     MetaData,
     Table,
     Text,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from runtime.contracts import TABLE_CONFIG_REVISIONS
+from runtime.contracts import (
+    TABLE_AUDIT_LOG,
+    TABLE_CONFIG_REVISIONS,
+    TABLE_USAGE_PSEUDONYMS,
+)
 
 metadata: Final = MetaData()
 
@@ -37,4 +42,34 @@ config_revisions: Final = Table(
     Column("reason", Text),
     Index("config_revisions_active", "rev", postgresql_where=text("status = 'active'")),
     Index("config_revisions_author", "author", "rev"),
+)
+
+audit_log: Final = Table(
+    TABLE_AUDIT_LOG,
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("actor", Text),
+    Column("role", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text),
+    Column("details", JSONB, nullable=False),
+    Column("request_id", UUID),
+    Index("audit_log_at", "at", "id"),
+    Index("audit_log_actor", "actor", "id"),
+    Index("audit_log_subject", "subject", "id"),
+)
+
+usage_pseudonyms: Final = Table(
+    TABLE_USAGE_PSEUDONYMS,
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("key", LargeBinary),
+    Column(
+        "created_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.now(),
+    ),
+    Column("destroyed_at", DateTime(timezone=True)),
 )

@@ -46,6 +46,8 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
     access_log_transport: LogTransport = LogTransport.OTLP
     access_log_file: str | None = None
     envoy_binary: Path | None = None
+    #: A question about the ledger that takes longer is stopped.
+    usage_query_timeout_s: float = Field(default=5.0, gt=0, le=300)
     upstreams: dict[str, str] = Field(default_factory=dict)
 
     @classmethod

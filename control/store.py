@@ -18,6 +18,10 @@ class StoreUnavailable(Exception):
     """PostgreSQL can't answer now; nothing is known to have changed."""
 
 
+class QueryTimeout(Exception):
+    """A question about the ledger took too long and was stopped."""
+
+
 class RevocationsUnavailable(Exception):
     """Redis can't answer now; the revocation may or may not be in force."""
 

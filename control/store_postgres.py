@@ -54,7 +54,8 @@ FROM {TABLE_USAGE_MINUTES} WHERE minute >= $1 AND minute < $2 ORDER BY minute, n
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """The driver's errors as StoreUnavailable."""
     try:
         with wrap_errors():
             yield
@@ -72,14 +73,14 @@ class PostgresConfigStore:
         return await self._one(_ACTIVE)
 
     async def active_rev(self) -> int:
-        with _translated():
+        with translated():
             return int(await self._database.pool.fetchval(_ACTIVE_REV))
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
         """An advisory lock: it ends with its connection, whatever happens to us."""
         async with AsyncExitStack() as held:
-            with _translated():
+            with translated():
                 pool = self._database.pool
                 connection = await held.enter_async_context(pool.acquire())
                 await connection.execute("SELECT pg_advisory_lock($1)", _CHANGE_LOCK)
@@ -92,7 +93,7 @@ class PostgresConfigStore:
     async def add(
         self, document: dict[str, Any], author: str, comment: str
     ) -> Revision:
-        with _translated():
+        with translated():
             row = await self._database.pool.fetchrow(
                 _ADD, json.dumps(document), author, comment
             )
@@ -101,11 +102,11 @@ class PostgresConfigStore:
         return _revision(row)
 
     async def settle(self, rev: int, status: Status, reason: str | None = None) -> None:
-        with _translated():
+        with translated():
             await self._database.pool.execute(_SETTLE, rev, status.value, reason)
 
     async def _one(self, sql: str, *arguments: object) -> Revision | None:
-        with _translated():
+        with translated():
             row = await self._database.pool.fetchrow(sql, *arguments)
         return None if row is None else _revision(row)
 
@@ -123,18 +124,18 @@ class PostgresUsageQueries:
             f"{_FIND} {' AND '.join(conditions)} ORDER BY created_at DESC, id DESC "
             f"LIMIT ${len(arguments) - 1} OFFSET ${len(arguments)}"
         )
-        with _translated():
-            rows = await self._database.pool.fetch(sql, *arguments)
+        async with self._database.reading() as connection:
+            rows = await connection.fetch(sql, *arguments)
         return [_usage_row(row) for row in rows]
 
     async def watermarks(self) -> Sequence[Watermark]:
-        with _translated():
-            rows = await self._database.pool.fetch(_WATERMARKS)
+        async with self._database.reading() as connection:
+            rows = await connection.fetch(_WATERMARKS)
         return [Watermark(**row) for row in rows]
 
     async def minutes(self, range_: Range) -> Sequence[Minute]:
-        with _translated():
-            rows = await self._database.pool.fetch(_MINUTES, range_.start, range_.end)
+        async with self._database.reading() as connection:
+            rows = await connection.fetch(_MINUTES, range_.start, range_.end)
         return [Minute(**row) for row in rows]
 
 
@@ -156,6 +157,8 @@ def _conditions(query: UsageQuery) -> tuple[list[str], list[object]]:
     for column, wanted in query.equalities().items():
         if wanted is not None:
             add(f"{column} = {{}}", wanted)
+    if query.user_ids is not None:
+        add("user_id = ANY({})", sorted(query.user_ids))
     if query.start is not None:
         add("created_at >= {}", query.start)
     if query.end is not None:

@@ -8,15 +8,16 @@ an instant; when it is a day, that whole day (UTC) is included.
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from control.parse import Problem
+from control.parameters import BadParameters, Reader, end_of, instant_of, shown
+from control.sight import Sight
 
-T = TypeVar("T")
+__all__ = ["BadParameters", "instant_of"]  # where others look for them
 
 UsageRow = dict[str, Any]
 
@@ -32,22 +33,21 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 #: Deeper pages go by cursor: an offset reads all it skips.
 MAX_OFFSET = 10_000
-MAX_TEXT = 256
 
-_PARAMETERS = frozenset(
-    {"userId", "service", "model", "startDate", "endDate", "limit", "cursor", "offset"}
+_PARAMETERS = (
+    *(
+        "userId",
+        "service",
+        "model",
+        "startDate",
+        "endDate",
+        "limit",
+        "cursor",
+        "offset",
+    ),
 )
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CURSOR = re.compile(r"(\d{1,18})\.([0-9a-f]{32})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class BadParameters(ValueError):
-    """Carries every problem."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        self.problems = problems
-        super().__init__("; ".join(map(str, problems)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,8 @@ class UsageQuery:
     """Which rows; None means any."""
 
     user_id: str | None = None
+    #: Of several; beside `user_id`.
+    user_ids: frozenset[str] | None = None
     service: str | None = None
     model: str | None = None
     start: datetime | None = None
@@ -96,6 +98,7 @@ class UsageQuery:
                 wanted is None or row[column] == wanted
                 for column, wanted in self.equalities().items()
             )
+            and (self.user_ids is None or row["user_id"] in self.user_ids)
             and (self.start is None or at >= self.start)
             and (self.end is None or at < self.end)
             and (
@@ -103,6 +106,11 @@ class UsageQuery:
                 or (at, row["id"]) < (self.cursor.created_at, self.cursor.id)
             )
         )
+
+    def within(self, seen: Sight) -> "UsageQuery":
+        """The same question, about nothing but what is `seen`."""
+        several = None if seen.subject is not None else seen.user_ids
+        return replace(self, user_id=seen.subject, user_ids=several)
 
     def equalities(self) -> dict[str, str | None]:
         return {"user_id": self.user_id, "service": self.service, "model": self.model}
@@ -114,105 +122,47 @@ def parse_query(parameters: Mapping[str, str]) -> UsageQuery:
     Raises:
         BadParameters: naming every bad one.
     """
-    reader = _Reader(parameters)
+    reader = Reader(parameters, _PARAMETERS)
     query = UsageQuery(
         user_id=reader.text("userId"),
         service=reader.text("service"),
         model=reader.text("model"),
         start=reader.read("startDate", instant_of),
-        end=reader.read("endDate", _end),
+        end=reader.read("endDate", end_of),
         limit=reader.number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT),
         cursor=reader.read("cursor", Cursor.parse),
         offset=reader.number("offset", 0, 0, MAX_OFFSET),
     )
-    if reader.problems:
-        raise BadParameters(reader.problems)
+    reader.done()
     return query
 
 
 def page(
-    query: UsageQuery, rows: list[UsageRow], through: datetime | None
+    query: UsageQuery, rows: list[UsageRow], through: datetime | None, seen: Sight
 ) -> dict[str, Any]:
     """The answer; of what ended after `through`, rows may still be on their way."""
-    shown = rows[: query.limit]
+    shown_rows = rows[: query.limit]
     has_more = len(rows) > query.limit
-    last = shown[-1] if shown else None
+    last = shown_rows[-1] if shown_rows else None
     cursor = Cursor(last["created_at"], last["id"]) if last and has_more else None
     return {
-        "items": [_item(row) for row in shown],
+        "items": [_item(row, seen) for row in shown_rows],
         "nextCursor": str(cursor) if cursor is not None else None,
         "completeThrough": _shown(through),
     }
 
 
-def _item(row: UsageRow) -> dict[str, Any]:
-    return {_camel(name): _shown(row[name]) for name in COLUMNS}
+def _item(row: UsageRow, seen: Sight) -> dict[str, Any]:
+    item = {_camel(name): _shown(row[name]) for name in COLUMNS}
+    return {**item, "metadata": seen.metadata(row["metadata"])}
 
 
 def _shown(value: object) -> object:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return shown(value)
     return str(value) if isinstance(value, UUID) else value
 
 
 def _camel(name: str) -> str:
     first, *others = name.split("_")
     return first + "".join(map(str.capitalize, others))
-
-
-def _end(text: str) -> datetime:
-    at = instant_of(text)
-    return at + timedelta(days=1) if _DAY.fullmatch(text) else at
-
-
-def instant_of(text: str) -> datetime:
-    """A day (its first instant, UTC) or an instant; raises ValueError."""
-    try:
-        if _DAY.fullmatch(text):
-            return datetime.combine(date.fromisoformat(text), time(), UTC)
-        # A `+` that was not escaped arrives as a space.
-        at = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
-        raise ValueError(
-            "give a day or an instant, such as 2026-01-31 or 2026-01-31T08:00:00Z"
-        ) from None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-
-
-class _Reader:
-    def __init__(self, parameters: Mapping[str, str]) -> None:
-        self._parameters = parameters
-        known = ", ".join(sorted(_PARAMETERS))
-        self.problems = [
-            Problem(name, f"no such parameter; there are {known}")
-            for name in parameters
-            if name not in _PARAMETERS
-        ]
-
-    def text(self, name: str) -> str | None:
-        return self.read(name, _plain)
-
-    def number(self, name: str, default: int, least: int, most: int) -> int:
-        def read(text: str) -> int:
-            if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-                raise ValueError(f"give a whole number from {least} to {most}")
-            return int(text)
-
-        found = self.read(name, read)
-        return default if found is None else found
-
-    def read(self, name: str, parse: Callable[[str], T]) -> T | None:
-        text = self._parameters.get(name)
-        if text is None:
-            return None
-        try:
-            return parse(text)
-        except (ValueError, OverflowError) as error:
-            self.problems.append(Problem(name, str(error), given=text[:MAX_TEXT]))
-            return None
-
-
-def _plain(text: str) -> str:
-    if not 0 < len(text) <= MAX_TEXT or not text.isprintable():
-        raise ValueError(f"give 1 to {MAX_TEXT} printable characters")
-    return text

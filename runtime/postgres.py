@@ -2,9 +2,10 @@
 
 import asyncio
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import asyncpg
 from alembic import command
@@ -62,6 +63,7 @@ async def connect_pool(
     command_timeout_s: float,
     connect_deadline_s: float,
     clock: Clock | None = None,
+    server_settings: Mapping[str, str] = MappingProxyType({}),
 ) -> asyncpg.Pool:
     """A pool, as soon as the server answers.
 
@@ -79,7 +81,10 @@ async def connect_pool(
                     max_size=max_size,
                     timeout=command_timeout_s,
                     command_timeout=command_timeout_s,
-                    server_settings={"application_name": "hubgate"},
+                    server_settings={
+                        "application_name": "hubgate",
+                        **server_settings,
+                    },
                 )
         except DatabaseUnavailable as error:
             if clock.monotonic() >= deadline:

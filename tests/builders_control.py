@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from control.access import Access
+from control.audit import MemoryAuditLog
 from control.changes import Changes, Ports
 from control.deps import Deps
 from control.following import Registry
@@ -84,6 +85,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.store = MemoryConfigStore(self.clock)
+        self.audit = MemoryAuditLog(self.clock)
         self.snapshots = SnapshotCache(self.metrics, self.clock)
         self.changes = self.new_changes()
 
@@ -104,6 +106,7 @@ class Parts:
             changes=self.changes,
             access=Access(ADMIN_TOKEN, a_verifier(self.clock), self.blacklist),
             usage=self.usage,
+            audit=self.audit,
             revocations=self.revocations,
             registry=Registry(self.instances, self.changes, self.clock, self.metrics),
             longest_token_s=3600,

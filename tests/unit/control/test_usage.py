@@ -10,7 +10,7 @@ from control.api import create_app
 from control.completeness import Minute, Watermark
 from control.usage import COLUMNS, BadParameters, Cursor, parse_query
 from tests.builders import a_token
-from tests.builders_control import ADMIN_TOKEN, Parts
+from tests.builders_control import ADMIN_TOKEN, Parts, a_config
 
 LOGS = "/api/usage/logs"
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -38,6 +38,7 @@ def parts() -> Parts:
 
 @pytest.fixture
 async def api(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+    await parts.changes.start(a_config())
     transport = httpx.ASGITransport(create_app(parts.deps()))
     async with httpx.AsyncClient(transport=transport, base_url="http://c") as client:
         yield client
