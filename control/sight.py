@@ -15,7 +15,7 @@ from control.usage_rules import UsageRules
 from runtime.contracts import ROLE_MANAGER, ErrorCode
 
 #: What is about the machines and not about the caller.
-HIDDEN_BY_DEFAULT: Final = ("system",)
+HIDDEN_BY_DEFAULT: Final = ("gateway", "system")
 
 
 @dataclass(frozen=True, slots=True)
