@@ -219,6 +219,16 @@ SSE_THOUGHTS: Final = "thoughts"
 QUERY_NAMES: Final = "query"
 QUERY_VALUE: Final = "query."
 
+#: In OTLP a record's attributes are one text, its body: the values, in the order of
+#: the names that the batch's resource lists under LOG_FIELDS. To read forty attributes
+#: of their own would cost more than all else together.
+LOG_FIELDS: Final = "fields"
+#: In no HTTP header and no path (RFC 9110 §5.5, and Envoy refuses it), in no identity.
+LOG_SEPARATOR: Final = "\x1f"
+#: These may hold any character, so they stay attributes of their own: what a
+#: provider's JSON says, and (QUERY_VALUE) decoded query parameters.
+LOG_FREE_TEXTS: Final = frozenset({"llm_model", "sse_model"})
+
 #: Attribute -> Envoy format string. The OTLP logger, the ALS logger (as custom
 #: tags) and the file log carry exactly these, as text; an attribute without a
 #: value is "-" or missing. `control` writes them, `usage_sink` reads them.
@@ -285,6 +295,12 @@ JOURNAL_SUFFIX: Final = ".journal"
 TABLE_USAGE_LOGS: Final = "usage_logs"
 TABLE_USAGE_HOURLY: Final = "usage_hourly"
 TABLE_USAGE_HOURLY_TOTALS: Final = "usage_hourly_totals"
+#: Sums of closed UTC days and months, by user and without: `usage_sink/tiers.py`.
+TABLE_USAGE_DAILY: Final = "usage_daily"
+TABLE_USAGE_MONTHLY: Final = "usage_monthly"
+TABLE_USAGE_DAILY_TOTALS: Final = "usage_daily_totals"
+TABLE_USAGE_MONTHLY_TOTALS: Final = "usage_monthly_totals"
+TABLE_USAGE_TIERS: Final = "usage_tiers"
 TABLE_USAGE_MINUTES: Final = "usage_minutes"
 TABLE_USAGE_WATERMARKS: Final = "usage_watermarks"
 TABLE_USAGE_ADJUSTMENTS: Final = "usage_adjustments"
@@ -303,6 +319,12 @@ LATENCY_EDGES_MS: Final = (
 #: edge before.
 LATENCY_BUCKETS: Final = tuple(f"ms_{edge}" for edge in (*LATENCY_EDGES_MS, "more"))
 
+#: Columns of the tables of sums that are added up.
+USAGE_SUMS: Final = (
+    *("requests", "errors", "tokens", "input_tokens", "output_tokens"),
+    *("cached_tokens", "reasoning_tokens", "credits", "duration_ms"),
+)
+
 # --- The ledger's vocabulary ----------------------------------------------------
 
 
@@ -314,6 +336,20 @@ class UsageSource(StrEnum):
     REPORTED = "reported"  # by a trusted service, through UsageIngest
     PARTIAL = "partial"  # the answer was cut or unreadable: a lower bound
     ABSENT = "absent"  # nothing was said; tokens are 0 and mean "unknown"
+
+
+class Outcome(StrEnum):
+    """Who is answerable for the end of a request."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"
+    DENIED = "denied"  # 401 or 403 by authz
+    LIMITED = "limited"  # 429 by the gateway, not by an upstream
+    UPSTREAM_ERROR = "upstream_error"
+    ABORTED = "aborted"  # the client went away
+    GATEWAY_ERROR = "gateway_error"
+    #: Admitted, and Envoy was killed before it could say how it ended.
+    UNSETTLED = "unsettled"
 
 
 class Pricing(StrEnum):

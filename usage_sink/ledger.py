@@ -15,6 +15,7 @@ from runtime.lifecycle import wait_or_stop
 from runtime.logs import get_logger
 from runtime.postgres import DatabaseUnavailable, connect_pool, open_schema, ping
 from usage_sink.chain import Chain
+from usage_sink.compaction import keep_compacted
 from usage_sink.loader import Loader
 from usage_sink.partitions import keep_partitions, make_partitions
 from usage_sink.settings import Settings
@@ -23,8 +24,8 @@ from usage_sink.store_postgres import PostgresUsageStore
 log = get_logger(__name__)
 
 _RETRY_S: Final = 1.0
-#: The loader, the partitions and the health check.
-_CONNECTIONS: Final = 3
+#: The loader, the partitions, the sums of days and the health check.
+_CONNECTIONS: Final = 4
 
 
 class Ledger:
@@ -56,11 +57,16 @@ class Ledger:
             return
         self._pool = pool
         days = self._settings.usage_sink_partition_days
-        partitions = asyncio.create_task(keep_partitions(pool, self._clock, days, stop))
+        interval_s = self._settings.usage_sink_compaction_interval_s
+        beside = [
+            asyncio.create_task(keep_partitions(pool, self._clock, days, stop)),
+            asyncio.create_task(keep_compacted(pool, self._clock, interval_s, stop)),
+        ]
         try:
             await self._loader.run(PostgresUsageStore(pool, self._chain))
         finally:
-            partitions.cancel()
+            for task in beside:
+                task.cancel()
             self._pool = None
             pool.terminate()  # nothing is under way that could still be kept
 

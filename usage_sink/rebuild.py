@@ -8,7 +8,7 @@ import asyncpg
 
 from runtime.contracts import TABLE_USAGE_LOGS
 from runtime.postgres import wrap_errors
-from usage_sink import rollups
+from usage_sink import rollups, tiers
 from usage_sink.rollups import Rollup
 from usage_sink.schema import TABLE_ARCHIVES
 
@@ -52,9 +52,10 @@ async def _rebuild(connection: asyncpg.Connection, first: date, last: date) -> R
         last,
     )
     left = tuple(row["day"] for row in found)
+    days = [first + timedelta(days=at) for at in range((last - first).days + 1)]
+    await connection.execute(tiers.make_stale(days))
     hours = minutes = 0
-    for offset in range((last - first).days + 1):
-        day = first + timedelta(days=offset)
+    for day in days:
         if day not in left:
             await _hours(connection, rollups.TOTALS, day)
             hours += await _hours(connection, rollups.HOURLY, day)

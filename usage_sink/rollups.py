@@ -18,6 +18,7 @@ from runtime.contracts import (
     TABLE_USAGE_HOURLY_TOTALS,
     TABLE_USAGE_LOGS,
     TABLE_USAGE_MINUTES,
+    USAGE_SUMS,
 )
 
 _DIMENSIONS: Final = {
@@ -29,18 +30,10 @@ _DIMENSIONS: Final = {
     "status_class": "(r.status / 100)::smallint",
 }
 _SUMS: Final = {
+    **{name: f"coalesce(sum(r.{name}), 0)" for name in USAGE_SUMS},
     "requests": "count(*)",
     "errors": "count(*) FILTER (WHERE r.status >= 400)",
-    **{
-        name: f"coalesce(sum(r.{name}), 0)"
-        for name in (
-            *("tokens", "input_tokens", "output_tokens", "cached_tokens"),
-            *("reasoning_tokens", "credits", "duration_ms"),
-        )
-    },
 }
-SUMS: Final = tuple(_SUMS)
-BUCKETS: Final = LATENCY_BUCKETS
 _ADJUSTED: Final = ("adjusted_tokens", "adjusted_credits")
 _LARGEST: Final = 2**31 - 1
 
@@ -60,7 +53,7 @@ class Rollup:
         return "minute" if "minute" in self.key else "hour"
 
 
-_VALUES: Final = (*SUMS, *BUCKETS, *_ADJUSTED)
+_VALUES: Final = (*USAGE_SUMS, *LATENCY_BUCKETS, *_ADJUSTED)
 _BY_USER: Final = tuple(_DIMENSIONS)
 _BY_ALL: Final = tuple(name for name in _DIMENSIONS if name != "user_id")
 HOURLY: Final = Rollup(TABLE_USAGE_HOURLY, _BY_USER, (*_BY_USER, *_VALUES))

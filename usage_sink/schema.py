@@ -30,19 +30,25 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from runtime.contracts import (
+    LATENCY_BUCKETS,
     TABLE_USAGE_ADJUSTMENTS,
     TABLE_USAGE_CHAINS,
+    TABLE_USAGE_DAILY,
+    TABLE_USAGE_DAILY_TOTALS,
     TABLE_USAGE_HOURLY,
     TABLE_USAGE_HOURLY_TOTALS,
     TABLE_USAGE_LOGS,
     TABLE_USAGE_MINUTES,
+    TABLE_USAGE_MONTHLY,
+    TABLE_USAGE_MONTHLY_TOTALS,
     TABLE_USAGE_SEALS,
+    TABLE_USAGE_TIERS,
     TABLE_USAGE_WATERMARKS,
+    USAGE_SUMS,
+    Outcome,
     Pricing,
     UsageSource,
 )
-from usage_sink.outcome import Outcome
-from usage_sink.rollups import BUCKETS, SUMS
 
 TABLE_QUARANTINE: Final = "usage_quarantine"
 TABLE_CHAINS: Final = TABLE_USAGE_CHAINS
@@ -139,6 +145,7 @@ usage_logs = Table(
     CheckConstraint(
         "jsonb_typeof(metadata) = 'object'", name="usage_logs_metadata_is_an_object"
     ),
+    Index("usage_logs_created_at_id", "created_at", "id"),
     Index("usage_logs_user_id_created_at", "user_id", "created_at"),
     Index("usage_logs_service_created_at", "service", "created_at"),
     Index("usage_logs_model_created_at", "model", "created_at"),
@@ -216,8 +223,8 @@ def _hourly(name: str, *dimensions: str) -> Table:
         Column("hour", DateTime(timezone=True), primary_key=True),
         *(Column(one, Text, primary_key=True) for one in dimensions),
         Column("status_class", SmallInteger, primary_key=True, autoincrement=False),
-        *_counts(*SUMS),
-        *(Column(bucket, Integer, nullable=False) for bucket in BUCKETS),
+        *_counts(*USAGE_SUMS),
+        *(Column(bucket, Integer, nullable=False) for bucket in LATENCY_BUCKETS),
         *_counts("adjusted_tokens", "adjusted_credits", default=True),
     )
 
@@ -225,6 +232,51 @@ def _hourly(name: str, *dimensions: str) -> Table:
 usage_hourly = _hourly(TABLE_USAGE_HOURLY, "user_id", "service", "model", "route")
 Index("usage_hourly_user_id", usage_hourly.c.user_id, usage_hourly.c.hour)
 usage_hourly_totals = _hourly(TABLE_USAGE_HOURLY_TOTALS, "service", "model", "route")
+
+
+def _by_user(name: str, time: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column(time, Date, nullable=False),
+        # By which dimension beside the user a row sums, and that dimension's value.
+        Column("grain", Text, nullable=False),
+        Column("value", Text, nullable=False),
+        Column("user_id", Text, nullable=False),
+        *_counts(*USAGE_SUMS, "adjusted_tokens", "adjusted_credits"),
+        # Written whole, under a lock of its period: no need for a key.
+        Index(f"{name}_grain", "grain", time),
+        Index(f"{name}_user_id", "user_id", "grain", time),
+    )
+
+
+def _by_all(name: str, time: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column(time, Date, primary_key=True),
+        *(Column(one, Text, primary_key=True) for one in ("service", "model", "route")),
+        Column("status_class", SmallInteger, primary_key=True, autoincrement=False),
+        *_counts(*USAGE_SUMS, *LATENCY_BUCKETS, "adjusted_tokens", "adjusted_credits"),
+    )
+
+
+usage_daily = _by_user(TABLE_USAGE_DAILY, "day")
+usage_monthly = _by_user(TABLE_USAGE_MONTHLY, "month")
+usage_daily_totals = _by_all(TABLE_USAGE_DAILY_TOTALS, "day")
+usage_monthly_totals = _by_all(TABLE_USAGE_MONTHLY_TOTALS, "month")
+
+usage_tiers = Table(
+    TABLE_USAGE_TIERS,
+    metadata,
+    Column("period", Text, primary_key=True),
+    Column("start", Date, primary_key=True),
+    # Rows came since: whoever wants sums takes them from the hours.
+    Column("is_stale", Boolean, nullable=False),
+    # Grows each time the sums are made.
+    Column("version", BigInteger, nullable=False),
+    _time("compacted_at", default=True),
+)
 
 usage_minutes = Table(
     TABLE_USAGE_MINUTES,

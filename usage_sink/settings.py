@@ -32,6 +32,8 @@ class Settings(EvidenceSettings, ServiceSettings, RedisSettings, PostgresSetting
     usage_sink_batch_rows: int = Field(default=5000, ge=1, le=50_000)
     usage_sink_batch_wait_s: float = Field(default=0.02, ge=0, le=1)
     usage_sink_prices_wait_s: float = Field(default=30.0, ge=0, le=3600)
+    #: How often closed days and months without current sums are looked for.
+    usage_sink_compaction_interval_s: float = Field(default=300.0, gt=0, le=86_400)
     usage_sink_partition_days: int = Field(default=7, ge=1, le=366)
 
     def bounds(self) -> Bounds:

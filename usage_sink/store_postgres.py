@@ -20,7 +20,7 @@ from runtime.clock import Clock, SystemClock
 from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS, UsageSource
 from runtime.logs import get_logger
 from runtime.postgres import DatabaseRejected, DatabaseUnavailable, wrap_errors
-from usage_sink import rollups
+from usage_sink import rollups, tiers
 from usage_sink.adjustments import SETTLED_LATE, Adjustment
 from usage_sink.chain import Chain, State
 from usage_sink.errors import LedgerUnavailable
@@ -192,6 +192,8 @@ class PostgresUsageStore:
         async def insert(connection: _Connection, state: State) -> list[Batch]:
             place = (state.chain, state.seal + 1)
             rows = [(*_adjustment_row(one), *place) for one in adjustments]
+            days = {_day(one.usage_created_at) for one in adjustments}
+            await connection.execute(tiers.make_stale(days))
             columns = [list(column) for column in zip(*rows, strict=True)]
             found = await connection.fetch(_ADJUST, *columns)
             return _batches(found, SealKind.ADJUSTMENT)
@@ -216,6 +218,7 @@ class PostgresUsageStore:
 
         async def insert(connection: _Connection, state: State) -> list[Batch]:
             seals = {day: state.seal + at for at, day in enumerate(days, start=1)}
+            await connection.execute(tiers.make_stale(days))
             await connection.execute(_MAKE_SCRATCH)
             await connection.copy_records_to_table(
                 _SCRATCH,
@@ -303,6 +306,10 @@ class PostgresUsageStore:
         log.error("record not written", id=str(record.event.id), why=reason)
         await self.quarantine([misfit_of(record, reason)])
         return Written(quarantined=1)
+
+
+def _day(at: datetime) -> date:
+    return at.astimezone(UTC).date()
 
 
 def _brief(error: DatabaseRejected) -> str:
