@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
+from uuid import UUID
 
 from control.completeness import Minute, Range, Watermark
-from control.usage import UsageQuery, UsageRow
+from control.usage import TOTALS, Sort, Totals, UsageFilter, UsageQuery, UsageRow
 from runtime.clock import Clock
 from runtime.contracts import blacklist_token_key, blacklist_user_key
 
@@ -75,7 +76,13 @@ class UsageQueries(Protocol):
     """Reads the ledger; raises StoreUnavailable."""
 
     async def find(self, query: UsageQuery) -> Sequence[UsageRow]:
-        """Newest first; one row more than `query.limit` when there are more."""
+        """Sorted; one row more than `query.limit` when there are more.
+
+        Rows have the columns of the query, and those that a cursor is made of.
+        """
+
+    async def totals(self, chosen: UsageFilter) -> Totals:
+        """What the rows add up to, with their corrections."""
 
     async def watermarks(self) -> Sequence[Watermark]:
         """What each node claims, by name. To hold for rows, ask before them."""
@@ -156,8 +163,21 @@ class MemoryUsageQueries:
     async def find(self, query: UsageQuery) -> Sequence[UsageRow]:
         if not self.is_available:
             raise StoreUnavailable
-        found = sorted(filter(query.matches, self.rows), key=_newest_first)
+        found = [
+            row
+            for row in self.rows
+            if query.chosen.matches(row) and query.is_behind_cursor(row)
+        ]
+        found.sort(key=_place, reverse=query.sort is Sort.NEWEST)
         return found[query.offset : query.offset + query.limit + 1]
+
+    async def totals(self, chosen: UsageFilter) -> Totals:
+        if not self.is_available:
+            raise StoreUnavailable
+        rows = list(filter(chosen.matches, self.rows))
+        sums = {name: sum(row.get(name) or 0 for row in rows) for name in TOTALS}
+        errors = sum(row["status"] >= _FIRST_ERROR for row in rows)
+        return Totals(**{**sums, "requests": len(rows), "errors": errors})
 
     async def watermarks(self) -> Sequence[Watermark]:
         if not self.is_available:
@@ -171,8 +191,11 @@ class MemoryUsageQueries:
         return sorted(found, key=lambda one: (one.minute, one.node))
 
 
-def _newest_first(row: UsageRow) -> tuple[float, int]:
-    return -row["created_at"].timestamp(), -row["id"].int
+_FIRST_ERROR = 400
+
+
+def _place(row: UsageRow) -> tuple[datetime, UUID]:
+    return row["created_at"], row["id"]
 
 
 class MemoryRevocations:

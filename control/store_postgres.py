@@ -10,9 +10,11 @@ import asyncpg
 from control.completeness import Minute, Range, Watermark
 from control.database import Database
 from control.store import Revision, Status, StoreUnavailable
-from control.usage import COLUMNS, UsageQuery, UsageRow
+from control.usage import Sort, Totals, UsageFilter, UsageQuery, UsageRow
+from control.usage_sql import Where, sums
 from runtime.contracts import (
     TABLE_CONFIG_REVISIONS,
+    TABLE_USAGE_ADJUSTMENTS,
     TABLE_USAGE_LOGS,
     TABLE_USAGE_MINUTES,
     TABLE_USAGE_WATERMARKS,
@@ -41,7 +43,25 @@ UPDATE {TABLE_CONFIG_REVISIONS} SET status = $2, reason = $3
 WHERE rev = $1 AND status = 'pending'
 """  # noqa: S608
 _FIND: Final = f"""
-SELECT {", ".join(COLUMNS)} FROM {TABLE_USAGE_LOGS} WHERE
+SELECT {{columns}} FROM {TABLE_USAGE_LOGS} WHERE {{conditions}}
+ORDER BY created_at {{order}}, id {{order}} LIMIT {{limit}} OFFSET {{offset}}
+"""  # noqa: S608
+_OWN_SUMS: Final = (
+    *("tokens", "input_tokens", "output_tokens", "cached_tokens"),
+    *("reasoning_tokens", "credits"),
+)
+_ROW_TOTALS: Final = f"""
+SELECT count(*) AS requests, count(*) FILTER (WHERE status >= 400) AS errors,
+    {sums("", (*_OWN_SUMS, "duration_ms"))}
+FROM {TABLE_USAGE_LOGS} WHERE {{conditions}}
+"""  # noqa: S608
+#: The row decides whether its correction is among them.
+_CORRECTIONS: Final = f"""
+SELECT {sums("a.", _OWN_SUMS)} FROM {TABLE_USAGE_ADJUSTMENTS} a
+WHERE ($1::timestamptz IS NULL OR a.usage_created_at >= $1)
+    AND ($2::timestamptz IS NULL OR a.usage_created_at < $2)
+    AND EXISTS (SELECT FROM {TABLE_USAGE_LOGS}
+        WHERE id = a.usage_id AND created_at = a.usage_created_at AND {{conditions}})
 """  # noqa: S608
 _WATERMARKS: Final = f"""
 SELECT node, complete_through, basis, pending, is_closed, updated_at
@@ -118,15 +138,33 @@ class PostgresUsageQueries:
         self._database = database
 
     async def find(self, query: UsageQuery) -> Sequence[UsageRow]:
-        conditions, arguments = _conditions(query)
-        arguments += [query.limit + 1, query.offset]
-        sql = (
-            f"{_FIND} {' AND '.join(conditions)} ORDER BY created_at DESC, id DESC "
-            f"LIMIT ${len(arguments) - 1} OFFSET ${len(arguments)}"
+        where = Where(query.chosen)
+        if query.cursor is not None:
+            where.add_cursor(query.cursor, query.sort)
+        sql = _FIND.format(
+            columns=", ".join(dict.fromkeys((*query.columns, "created_at", "id"))),
+            order="DESC" if query.sort is Sort.NEWEST else "ASC",
+            limit=where.place(query.limit + 1),
+            offset=where.place(query.offset),
+            conditions=where,
         )
         async with self._database.reading() as connection:
-            rows = await connection.fetch(sql, *arguments)
+            rows = await connection.fetch(sql, *where.arguments)
         return [_usage_row(row) for row in rows]
+
+    async def totals(self, chosen: UsageFilter) -> Totals:
+        rows, corrected = Where(chosen), Where(chosen, chosen.start, chosen.end)
+        async with (
+            self._database.reading() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            sums_ = await connection.fetchrow(
+                _ROW_TOTALS.format(conditions=rows), *rows.arguments
+            )
+            corrections = await connection.fetchrow(
+                _CORRECTIONS.format(conditions=corrected), *corrected.arguments
+            )
+        return _totals(dict(sums_ or {}), dict(corrections or {}))
 
     async def watermarks(self) -> Sequence[Watermark]:
         async with self._database.reading() as connection:
@@ -145,31 +183,21 @@ async def _unlock(connection: asyncpg.pool.PoolConnectionProxy) -> None:
         await connection.execute("SELECT pg_advisory_unlock($1)", _CHANGE_LOCK)
 
 
-def _conditions(query: UsageQuery) -> tuple[list[str], list[object]]:
-    conditions, arguments = ["true"], list[object]()
-
-    def add(template: str, *values: object) -> None:
-        first = len(arguments) + 1
-        places = [f"${first + offset}" for offset in range(len(values))]
-        conditions.append(template.format(*places))
-        arguments.extend(values)
-
-    for column, wanted in query.equalities().items():
-        if wanted is not None:
-            add(f"{column} = {{}}", wanted)
-    if query.user_ids is not None:
-        add("user_id = ANY({})", sorted(query.user_ids))
-    if query.start is not None:
-        add("created_at >= {}", query.start)
-    if query.end is not None:
-        add("created_at < {}", query.end)
-    if query.cursor is not None:
-        add("(created_at, id) < ({}, {})", query.cursor.created_at, query.cursor.id)
-    return conditions, arguments
+def _totals(rows: dict[str, int], corrections: dict[str, int]) -> Totals:
+    for name, value in corrections.items():
+        rows[name] += value
+    return Totals(
+        **rows,
+        adjusted_tokens=corrections["tokens"],
+        adjusted_credits=corrections["credits"],
+    )
 
 
 def _usage_row(row: asyncpg.Record) -> UsageRow:
-    return {**row, "metadata": json.loads(row["metadata"])}
+    values = dict(row)
+    if "metadata" in values:
+        values["metadata"] = json.loads(values["metadata"])
+    return values
 
 
 def _revision(row: asyncpg.Record) -> Revision:

@@ -15,8 +15,8 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
-from runtime.contracts import QUERY_NAMES, QUERY_VALUE, UsageSource
-from usage_sink.outcome import Outcome, outcome_of
+from runtime.contracts import QUERY_NAMES, QUERY_VALUE, Outcome, UsageSource
+from usage_sink.outcome import outcome_of
 from usage_sink.tokens import NOTHING_SAID, SAID_OF_TOKENS, Usage, stream_of, usage_of
 from usage_sink.values import INT8_MAX, Reader, instant
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from runtime.contracts import ADMISSION_FIELDS, UsageSource
+from runtime.contracts import ADMISSION_FIELDS, Outcome, UsageSource
 from usage_sink.events import NotARequest, Rejected, Usage, UsageEvent, read
-from usage_sink.outcome import Outcome
 
 _TEXT: Final = rb'"((?:[^"\\]|\\.)*)"'
 _LINE: Final = re.compile(

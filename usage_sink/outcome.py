@@ -3,24 +3,10 @@
 Flags: https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/access_log/usage
 """
 
-from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-
-class Outcome(StrEnum):
-    """Who is answerable for the end of a request."""
-
-    OK = "ok"
-    CLIENT_ERROR = "client_error"
-    DENIED = "denied"  # 401 or 403 by authz
-    LIMITED = "limited"  # 429 by the gateway, not by an upstream
-    UPSTREAM_ERROR = "upstream_error"
-    ABORTED = "aborted"  # the client went away
-    GATEWAY_ERROR = "gateway_error"
-    #: Admitted, and Envoy was killed before it could say how it ended.
-    UNSETTLED = "unsettled"
-
+from runtime.contracts import Outcome
 
 _SWITCHING_PROTOCOLS: Final = 101
 _CLIENT_ERRORS: Final = range(400, 500)

@@ -13,9 +13,8 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hubgate.usage.v1.usage_pb2 import ReportUsageRequest, UsageReport
-from runtime.contracts import UsageSource
+from runtime.contracts import Outcome, UsageSource
 from usage_sink.events import Rejected, UsageEvent, decimal_of
-from usage_sink.outcome import Outcome
 from usage_sink.tokens import Usage, total_of
 from usage_sink.values import INT4_MAX, clean
 

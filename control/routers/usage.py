@@ -1,14 +1,16 @@
 """`/api/usage/*`: what was used. Reached through the gateway and directly."""
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 
+from control.access import Caller
 from control.audit import Action
 from control.completeness import answer, parse_range, through
 from control.deps import Deps, once
 from control.errors import ApiError
-from control.usage import page, parse_query
+from control.usage import UsageQuery, page, parse_query, parse_query_of_user
 from runtime.contracts import ErrorCode
 
 
@@ -19,12 +21,26 @@ def router(deps: Deps) -> APIRouter:
     @api.get("/logs")
     async def logs(request: Request) -> dict[str, Any]:
         caller = await deps.caller(request)
-        query = parse_query(once(request))
-        seen = await deps.sight(request, caller, Action.LOGS, query.user_id)
-        query = query.within(seen)
+        return await answer_page(request, caller, parse_query(once(request)))
+
+    @api.get("/users/{user_id:path}/logs")
+    async def logs_of_user(user_id: str, request: Request) -> dict[str, Any]:
+        caller = await deps.caller(request)
+        query = parse_query_of_user(user_id, once(request))
+        return await answer_page(request, caller, query)
+
+    async def answer_page(
+        request: Request, caller: Caller, query: UsageQuery
+    ) -> dict[str, Any]:
+        wanted = query.chosen.user_id
+        seen = await deps.sight(request, caller, Action.LOGS, wanted)
+        query = replace(query, chosen=query.chosen.within(seen))
         # First the claim, then the rows that it is about.
         instant = through(await deps.usage.watermarks())
-        return page(query, list(await deps.usage.find(query)), instant, seen)
+        found = page(query, await deps.usage.find(query), instant, seen)
+        if query.aggregate:
+            found["totals"] = (await deps.usage.totals(query.chosen)).as_json()
+        return found
 
     @api.get("/completeness")
     async def completeness(request: Request) -> dict[str, Any]:

@@ -12,10 +12,16 @@ import pytest
 
 from control.completeness import Minute, Range
 from control.database import Database
-from control.store import MemoryUsageQueries, StoreUnavailable, UsageQueries
+from control.store import (
+    MemoryUsageQueries,
+    QueryTimeout,
+    StoreUnavailable,
+    UsageQueries,
+)
 from control.store_postgres import PostgresUsageQueries
-from control.usage import COLUMNS, Cursor, UsageQuery
+from control.usage import COLUMNS, Cursor, Sort, Statuses, UsageFilter, UsageQuery
 from runtime.clock import SystemClock
+from runtime.contracts import Outcome, UsageSource
 from runtime.postgres import migrate
 from tests.builders_ledger import a_store
 from usage_sink.completeness import Basis, count_admitted, publish, published
@@ -24,6 +30,7 @@ from usage_sink.events import UsageEvent, read
 from usage_sink.prices import NO_PRICES
 from usage_sink.records import COLUMNS as WRITTEN
 from usage_sink.records import Origin, UsageRecord
+from usage_sink.tokens import Usage
 
 START = datetime(2026, 11, 22, 9, 30, 15, 541760, tzinfo=UTC)
 
@@ -32,7 +39,7 @@ def a_record(number: int, **changes: Any) -> UsageRecord:
     event = read({"id": str(UUID(int=number)), "start": "1795339815.541760"})
     assert isinstance(event, UsageEvent)
     at = START + timedelta(microseconds=number // 10)
-    event = replace(event, created_at=at, user_id="u-1", **changes)
+    event = replace(event, **{"created_at": at, "user_id": "u-1", **changes})
     return UsageRecord(event, NO_PRICES.charge(event), Origin("n", "local", "1"))
 
 
@@ -41,6 +48,8 @@ RECORDS = [
     *(a_record(number) for number in range(1, 26)),
     replace(a_record(30), event=replace(a_record(30).event, user_id="u-2")),
     replace(a_record(31), event=replace(a_record(31).event, service="openai")),
+    a_record(32, status=404, user_id="u-3", usage=Usage(UsageSource.REPORTED, total=7)),
+    a_record(33, status=429, outcome=Outcome.LIMITED),
 ]
 
 
@@ -69,13 +78,16 @@ def queries(request: pytest.FixtureRequest) -> UsageQueries:
 
 
 async def numbers(queries: UsageQueries, **query: Any) -> list[int]:
-    return [row["id"].int for row in await queries.find(UsageQuery(**query))]
+    fields = UsageQuery.__dataclass_fields__
+    page = {name: query.pop(name) for name in list(query) if name in fields}
+    asked = UsageQuery(chosen=UsageFilter(**query), **page)
+    return [row["id"].int for row in await queries.find(asked)]
 
 
 async def test_rows_come_newest_first_and_one_more_than_asked(
     queries: UsageQueries,
 ) -> None:
-    assert await numbers(queries, limit=3) == [31, 30, 25, 24]
+    assert await numbers(queries, limit=3) == [33, 32, 31, 30]
 
 
 async def test_rows_can_be_chosen(queries: UsageQueries) -> None:
@@ -110,7 +122,7 @@ async def test_pages_by_cursor_are_the_whole_list(queries: UsageQueries) -> None
 
 
 async def test_an_offset_skips(queries: UsageQueries) -> None:
-    assert await numbers(queries, limit=1, offset=2) == [25, 24]
+    assert await numbers(queries, limit=1, offset=4) == [25, 24]
 
 
 async def test_a_row_has_every_column(queries: UsageQueries) -> None:
@@ -162,3 +174,103 @@ async def test_what_a_sink_claims_and_counts_is_what_control_reads(
             node="b", minute=minute, admitted=6, recorded=0, unsettled=0, quarantined=0
         )
     ]
+
+
+async def test_rows_can_be_chosen_by_how_they_ended(queries: UsageQueries) -> None:
+    statuses = Statuses.parse("4xx")
+
+    assert await numbers(queries, statuses=statuses) == [33, 32]
+    assert await numbers(queries, statuses=Statuses.parse("429")) == [33]
+    assert await numbers(queries, statuses=Statuses.parse("430")) == []
+    assert await numbers(queries, outcome=Outcome.LIMITED) == [33]
+    assert await numbers(queries, outcome=Outcome.LIMITED, statuses=statuses) == [33]
+    assert await numbers(queries, outcome=Outcome.LIMITED, service="openai") == []
+
+
+async def test_rows_of_several_users_can_be_chosen(queries: UsageQueries) -> None:
+    several = frozenset({"u-2", "u-3", "nobody"})
+
+    assert await numbers(queries, user_ids=several) == [32, 30]
+    assert await numbers(queries, user_ids=several, user_id="u-1") == []
+    assert await numbers(queries, user_ids=frozenset()) == []
+
+
+@pytest.mark.parametrize("sort", Sort)
+async def test_pages_by_cursor_are_the_whole_list_from_either_end(
+    queries: UsageQueries, sort: Sort
+) -> None:
+    whole = await numbers(queries, limit=100, sort=sort)
+    found: list[int] = []
+    cursor = None
+    while rows := (await queries.find(UsageQuery(limit=4, cursor=cursor, sort=sort)))[
+        :4
+    ]:
+        found += [row["id"].int for row in rows]
+        cursor = Cursor(rows[-1]["created_at"], rows[-1]["id"])
+
+    assert found == whole == sorted(whole, reverse=sort is Sort.NEWEST)
+    assert len(whole) == len(RECORDS)
+
+
+async def test_only_the_columns_that_are_wanted_are_read(queries: UsageQueries) -> None:
+    (row, *_) = await queries.find(UsageQuery(limit=1, columns=("tokens",)))
+
+    assert {"tokens", "created_at", "id"} <= set(row)
+
+
+async def test_totals_are_of_all_that_is_chosen(queries: UsageQueries) -> None:
+    everything = await queries.totals(UsageFilter())
+    failed = await queries.totals(UsageFilter(statuses=Statuses.parse("4xx")))
+
+    assert (everything.requests, everything.errors) == (len(RECORDS), 2)
+    assert (failed.requests, failed.errors, failed.tokens) == (2, 2, 7)
+
+
+@pytest.mark.integration
+async def test_totals_have_the_corrections_of_their_rows(ledger: Database) -> None:
+    at = RECORDS[0].event.created_at
+    for number, credits_ in ((1, 5), (31, 7), (99, 1000)):  # there is no row 99
+        await ledger.pool.execute(
+            """INSERT INTO usage_adjustments (id, usage_id, usage_created_at, tokens,
+            input_tokens, output_tokens, cached_tokens, reasoning_tokens, credits,
+            price_version, reason, author, metadata, chain, seal)
+            SELECT gen_random_uuid(), $1, coalesce((SELECT created_at FROM usage_logs
+            WHERE id = $1), $2), 2, 0, 0, 0, 0, $3, 'v', 'why', 'who', '{}', 1, 1""",
+            *(UUID(int=number), at, credits_),
+        )
+    queries = PostgresUsageQueries(ledger)
+    everything = await queries.totals(UsageFilter())
+    of_openai = await queries.totals(UsageFilter(service="openai", start=at))
+    before = await queries.totals(UsageFilter(end=at))
+
+    assert (everything.credits, everything.adjusted_credits) == (12, 12)
+    assert (everything.tokens, everything.adjusted_tokens) == (11, 4)
+    assert (of_openai.credits, of_openai.requests) == (7, 1)
+    assert (before.credits, before.requests) == (0, 0)
+
+
+@pytest.mark.integration
+async def test_a_question_that_takes_too_long_is_stopped(
+    fresh_database_url: str,
+) -> None:
+    database = Database(fresh_database_url, 5.0, SystemClock(), query_timeout_s=0.2)
+    assert await database.connect(asyncio.Event())
+    try:
+        with pytest.raises(QueryTimeout):
+            async with database.reading() as connection:
+                await connection.execute("SELECT pg_sleep(60)")
+        running = await database.pool.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)'"
+            " AND state = 'active' AND datname = current_database()"
+        )
+    finally:
+        await database.close()
+
+    assert running == 0
+
+
+@pytest.mark.integration
+async def test_who_reads_the_ledger_can_not_write(ledger: Database) -> None:
+    with pytest.raises(StoreUnavailable):
+        async with ledger.reading() as connection:
+            await connection.execute("CREATE TABLE mine (a int)")

@@ -10,12 +10,11 @@ import asyncpg
 import pytest
 
 from runtime.clock import FakeClock
-from runtime.contracts import UsageSource
+from runtime.contracts import Outcome, UsageSource
 from runtime.postgres import DatabaseRejected, migrate
 from tests.builders_ledger import START, a_ledger, a_record, a_store
 from usage_sink.adjustments import Adjustment
 from usage_sink.events import Usage
-from usage_sink.outcome import Outcome
 from usage_sink.prices import PriceBook, parse
 from usage_sink.records import UsageRecord
 from usage_sink.store import Written

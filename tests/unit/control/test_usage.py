@@ -25,6 +25,7 @@ def a_row(number: int, **changes: Any) -> dict[str, Any]:
         "metadata": {"request": {}},
         "created_at": START + timedelta(seconds=number),
         "recorded_at": START,
+        "status": 200,
         **changes,
     }
 
@@ -162,6 +163,8 @@ async def test_bad_parameters_are_all_named(api: httpx.AsyncClient) -> None:
 
 def test_every_bad_parameter_is_reported() -> None:
     names = {"limit": "201", "offset": "x", "startDate": "x", "endDate": "2026-13-01"}
+    names |= {"status": "6xx", "outcome": "Ok", "sort": "tokens", "fields": "id,id"}
+    names |= {"aggregate": "1"}
 
     with pytest.raises(BadParameters) as refused:
         parse_query({**names, "cursor": "!", "foo": "1", "userId": "", "model": "\n"})
@@ -179,11 +182,11 @@ def test_a_last_day_is_included_and_a_last_instant_is_not() -> None:
     day = parse_query({"startDate": "2026-01-31", "endDate": "2026-01-31"})
     instant = parse_query({"endDate": "2026-01-31T12:00:00+02:00"})
 
-    assert (day.start, day.end) == (
+    assert (day.chosen.start, day.chosen.end) == (
         datetime(2026, 1, 31, tzinfo=UTC),
         datetime(2026, 2, 1, tzinfo=UTC),
     )
-    assert instant.end == datetime(2026, 1, 31, 10, tzinfo=UTC)
+    assert instant.chosen.end == datetime(2026, 1, 31, 10, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("text", ["9999-12-31", "0001-01-01T00:00:00+14:00"])
@@ -292,3 +295,88 @@ async def test_a_range_of_minutes_is_at_most_a_day(
 ) -> None:
     answer = await api.get(COMPLETENESS, params=range_, headers=bearer(ADMIN_TOKEN))
     assert answer.status_code == 422
+
+
+async def test_only_the_fields_that_are_wanted_are_answered(
+    api: httpx.AsyncClient,
+) -> None:
+    answer = await api.get(
+        f"{LOGS}?limit=1&fields=userId,id", headers=bearer(a_token())
+    )
+    next_ = await api.get(
+        f"{LOGS}?limit=1&fields=id&cursor={answer.json()['nextCursor']}",
+        headers=bearer(a_token()),
+    )
+
+    assert list(answer.json()["items"][0]) == ["userId", "id"]
+    assert numbers(next_) == [2]
+
+
+async def test_rows_can_be_chosen_by_status_and_sorted(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    parts.usage.rows += [a_row(5, status=404), a_row(6, status=502)]
+    failed = await api.get(f"{LOGS}?status=4xx", headers=bearer(a_token()))
+    oldest = await api.get(f"{LOGS}?sort=createdAt", headers=bearer(a_token()))
+
+    assert numbers(failed) == [5]
+    assert numbers(oldest) == [1, 2, 4, 5, 6]
+
+
+async def test_aggregate_answers_the_totals_of_the_same_filter(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    parts.usage.rows = [
+        a_row(1, tokens=1, credits=2),
+        a_row(2, tokens=10, credits=20, status=500),
+        a_row(3, tokens=100, credits=200, service="claude"),
+        a_row(4, tokens=1000, credits=2000, user_id="u-2"),
+    ]
+    answer = await api.get(
+        f"{LOGS}?aggregate=true&limit=1&service=openai", headers=bearer(a_token())
+    )
+    totals = answer.json()["totals"]
+
+    assert numbers(answer) == [2]
+    assert (totals["requests"], totals["errors"]) == (2, 1)
+    assert (totals["tokens"], totals["credits"]) == (11, 22)
+    assert totals["adjustedCredits"] == 0
+
+
+async def test_a_users_logs_have_a_path_of_their_own(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    parts.usage.rows.append(a_row(5, user_id="a/b c"))
+    own = await api.get("/api/usage/users/u-1/logs", headers=bearer(a_token()))
+    by_admin = await api.get(
+        "/api/usage/users/a%2Fb%20c/logs", headers=bearer(ADMIN_TOKEN)
+    )
+    twice = await api.get(
+        "/api/usage/users/u-1/logs?userId=u-1", headers=bearer(a_token())
+    )
+
+    assert numbers(own) == [4, 2, 1]
+    assert numbers(by_admin) == [5]
+    assert twice.status_code == 422
+
+
+async def test_the_machines_are_hidden_from_all_but_admins(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    metadata = {"system": {"instanceId": "n"}, "request": {"endpoint": "/"}}
+    parts.usage.rows = [a_row(1, metadata=metadata)]
+    of_user = await api.get(LOGS, headers=bearer(a_token()))
+    of_admin = await api.get(LOGS, headers=bearer(ADMIN_TOKEN))
+
+    assert of_user.json()["items"][0]["metadata"] == {"request": {"endpoint": "/"}}
+    assert of_admin.json()["items"][0]["metadata"] == metadata
+
+
+async def test_a_start_after_the_end_is_named(api: httpx.AsyncClient) -> None:
+    answer = await api.get(
+        f"{LOGS}?startDate=2026-02-01&endDate=2026-01-01", headers=bearer(a_token())
+    )
+    (problem,) = answer.json()["errors"]
+
+    assert answer.status_code == 422
+    assert (problem["field"], problem["given"]) == ("startDate", "2026-02-01")

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from runtime.contracts import Outcome
 from tests.builders_evidence import NOW, a_log_line, a_start, an_admission, an_id
 from usage_sink import lines
 from usage_sink.events import Rejected, UsageEvent
 from usage_sink.journal import admissions, payload_of, unsettled, unsettled_events
-from usage_sink.outcome import Outcome
 
 
 def test_each_line_is_found_at_its_place() -> None:

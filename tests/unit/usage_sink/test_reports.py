@@ -13,9 +13,8 @@ from google.protobuf.message import DecodeError
 
 import hubgate
 from hubgate.usage.v1.usage_pb2 import ReportUsageRequest, UsageReport
-from runtime.contracts import Pricing, UsageSource
+from runtime.contracts import Outcome, Pricing, UsageSource
 from usage_sink.events import Rejected, UsageEvent
-from usage_sink.outcome import Outcome
 from usage_sink.prices import parse
 from usage_sink.records import COLUMNS, Origin, UsageRecord
 from usage_sink.reports import AHEAD, MAX_REPORTS, OLDEST, BadReports, checked, read

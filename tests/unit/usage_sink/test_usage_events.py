@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.contracts import ACCESS_LOG_ATTRIBUTES, UsageSource
+from runtime.contracts import ACCESS_LOG_ATTRIBUTES, Outcome, UsageSource
 from usage_sink.events import LimitState, NotARequest, Rejected, Usage, UsageEvent, read
-from usage_sink.outcome import Outcome
 from usage_sink.values import INT4_MAX, INT8_MAX, instant
 
 GOLDEN: dict[str, dict[str, str]] = json.loads(
