@@ -32,6 +32,12 @@ import httpx
 
 from local.engines import running_postgres
 from runtime.clock import SystemClock
+from runtime.contracts import (
+    ACCESS_LOG_ATTRIBUTES,
+    LOG_FIELDS,
+    LOG_FREE_TEXTS,
+    LOG_SEPARATOR,
+)
 from runtime.postgres import connect_pool, migrate
 from usage_sink import otlp
 from usage_sink.chain import Chain
@@ -101,12 +107,17 @@ class Traffic:
     def _template(self) -> tuple[bytes, list[int], list[int]]:
         request: Any = otlp.ExportRequest()
         logs = request.resource_logs.add()
-        logs.resource.attributes.add(key="node_name").value.string_value = "node-1"
+        joined = [one for one in ACCESS_LOG_ATTRIBUTES if one not in LOG_FREE_TEXTS]
+        for key, text in (("node_name", "node-1"), (LOG_FIELDS, ",".join(joined))):
+            logs.resource.attributes.add(key=key).value.string_value = text
         scope = logs.scope_logs.add()
         for _ in range(BATCH):
             record = scope.log_records.add()
-            for key, value in self._entry().items():
-                record.attributes.add(key=key).value.string_value = value
+            entry = dict.fromkeys(ACCESS_LOG_ATTRIBUTES, "-") | self._entry()
+            texts = [entry[name] for name in joined]
+            record.body.string_value = LOG_SEPARATOR.join(texts)
+            for name in LOG_FREE_TEXTS:
+                record.attributes.add(key=name).value.string_value = entry[name]
         data = bytes(request.SerializeToString())
         return data, places(data, _ID.encode()), places(data, _START.encode())
 
@@ -199,8 +210,7 @@ async def stages(pool: asyncpg.Pool, exports: list[bytes]) -> int:
     prices = PricesInForce(SystemClock(), 0)
     prices.accept(BOOK)
     intake = Intake(prices, region="local", version="bench")
-    decoder = otlp.Decoder()
-    timed("decode", rows, lambda: [list(decoder.entries(one)) for one in exports])
+    timed("decode", rows, lambda: [list(otlp.entries(one)) for one in exports])
     entries = [Entry(Kind.OTLP, 0.0, one, Position(1, 0)) for one in exports]
     records: list[UsageRecord] = [
         item

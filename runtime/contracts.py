@@ -352,20 +352,6 @@ class Outcome(StrEnum):
     UNSETTLED = "unsettled"
 
 
-class Outcome(StrEnum):
-    """Who is answerable for the end of a request."""
-
-    OK = "ok"
-    CLIENT_ERROR = "client_error"
-    DENIED = "denied"  # 401 or 403 by authz
-    LIMITED = "limited"  # 429 by the gateway, not by an upstream
-    UPSTREAM_ERROR = "upstream_error"
-    ABORTED = "aborted"  # the client went away
-    GATEWAY_ERROR = "gateway_error"
-    #: Admitted, and Envoy was killed before it could say how it ended.
-    UNSETTLED = "unsettled"
-
-
 class Pricing(StrEnum):
     """How a row's credits came about."""
 

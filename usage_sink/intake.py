@@ -50,7 +50,7 @@ class Intake:
         self._version = version
         self._origins: dict[str, Origin] = {}
         self._sources: dict[Kind, Source] = {
-            Kind.OTLP: from_entries(otlp.Decoder().entries),
+            Kind.OTLP: from_entries(otlp.entries),
             Kind.ALS: from_entries(als_entries),
             **(sources or {}),
         }

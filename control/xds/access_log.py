@@ -33,7 +33,14 @@ from envoy_data_plane.opentelemetry.proto.common.v1 import (
 from control.edge import Edge
 from control.xds import wire
 from control.xds.deployment import Deployment, LogTransport
-from runtime.contracts import ACCESS_LOG_ATTRIBUTES, QUERY_NAMES, QUERY_VALUE
+from runtime.contracts import (
+    ACCESS_LOG_ATTRIBUTES,
+    LOG_FIELDS,
+    LOG_FREE_TEXTS,
+    LOG_SEPARATOR,
+    QUERY_NAMES,
+    QUERY_VALUE,
+)
 
 USAGE_SINK = "usage_sink"
 LOG_NAME = "hubgate"
@@ -76,18 +83,30 @@ def _attributes(edge: Edge) -> dict[str, str]:
 
 
 def _otlp(attributes: dict[str, str]) -> AccessLog:
+    free = {name: text for name, text in attributes.items() if _is_free(name)}
+    joined = {name: text for name, text in attributes.items() if name not in free}
     # `common_config` although it is deprecated: beside the newer top-level fields
     # Envoy 1.40 ignores the flush interval and the buffer size.
     config = OpenTelemetryAccessLogConfig(
         common_config=_common(),
-        attributes=KeyValueList(
-            values=[
-                KeyValue(key=key, value=AnyValue(string_value=text))
-                for key, text in attributes.items()
-            ]
-        ),
+        resource_attributes=_key_values({LOG_FIELDS: ",".join(joined)}),
+        body=AnyValue(string_value=LOG_SEPARATOR.join(joined.values())),
+        attributes=_key_values(free),
     )
     return AccessLog(name="usage_otlp", filter=_ended(), typed_config=wire.pack(config))
+
+
+def _is_free(name: str) -> bool:
+    return name in LOG_FREE_TEXTS or name.startswith(QUERY_VALUE)
+
+
+def _key_values(texts: dict[str, str]) -> KeyValueList:
+    return KeyValueList(
+        values=[
+            KeyValue(key=key, value=AnyValue(string_value=text))
+            for key, text in texts.items()
+        ]
+    )
 
 
 def _als(attributes: dict[str, str]) -> AccessLog:

@@ -235,3 +235,13 @@ def test_a_spoofed_address_buys_no_fresh_limit(stack: Stack) -> None:
 
     assert statuses == [200] * 10 + [429] * 2
     assert len(guests.seen) == 10
+
+
+@pytest.mark.parametrize("where", ["path", "header"])
+def test_the_access_logs_separator_gets_into_no_record(
+    stack: Stack, token: str, where: str
+) -> None:
+    target = "/api/users/a\x1fb" if where == "path" else "/api/users/me"
+    line = b"x-session-id: a\x1fb" if where == "header" else b"x-a: b"
+
+    assert raw(stack, token, target, line).status == 400

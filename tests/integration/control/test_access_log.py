@@ -34,7 +34,6 @@ class Sink:
 
     def __init__(self) -> None:
         self.entries: asyncio.Queue[tuple[str, dict[str, str]]] = asyncio.Queue()
-        self.decoder = otlp.Decoder()
 
     def methods(self) -> list[Unary | Stream]:
         return [
@@ -53,7 +52,7 @@ class Sink:
         ]
 
     async def export(self, request: Any) -> Any:
-        for node, attributes in self.decoder.entries(request.SerializeToString()):
+        for node, attributes in otlp.entries(request.SerializeToString()):
             self.entries.put_nowait((node, attributes))
         return otlp.ExportResponse()
 

@@ -11,7 +11,7 @@ from tests.builders_ledger import a_ledger
 from usage_sink.chain import Chain
 from usage_sink.intake import Intake
 from usage_sink.loader import BatchLimits, Loader
-from usage_sink.otlp import Decoder
+from usage_sink.otlp import entries
 from usage_sink.pricing import PricesInForce
 from usage_sink.segments import Kind
 from usage_sink.spool import Bounds, Spool
@@ -42,7 +42,7 @@ async def a_sink(folder: Path, name: str, pool: asyncpg.Pool, metrics: Metrics) 
 async def test_one_batch_a_thousand_times_over_two_sinks_is_one_row_each(
     fresh_database_url: str, tmp_path: Path
 ) -> None:
-    ids = {entry["id"] for _, entry in Decoder().entries(EXPORT)}
+    ids = {entry["id"] for _, entry in entries(EXPORT)}
     metrics = Metrics()
     async with a_ledger(fresh_database_url) as pool:
         await asyncio.gather(
