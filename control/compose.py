@@ -7,10 +7,13 @@ from redis.asyncio import Redis
 
 from control.access import Access
 from control.audit_postgres import PostgresAuditLog
+from control.balance import HttpBalances
 from control.changes import Changes, Ports
+from control.counters_redis import RedisCounters
 from control.database import Database
 from control.deps import Deps
 from control.following import Following, Registry
+from control.live import Live
 from control.model import GatewayConfig
 from control.parse import ConfigRefused
 from control.registry_redis import RedisRegistryStore
@@ -22,6 +25,8 @@ from control.store_postgres import PostgresConfigStore, PostgresUsageQueries
 from control.store_redis import RedisRevocations
 from control.tokens import TokenIssuer
 from control.validate import Validator, find_envoy
+from control.values import UnknownVariable, substitute
+from control.window_sums_postgres import PostgresWindowSums
 from control.xds.cache import SnapshotCache
 from runtime import redis
 from runtime.clock import Clock, SystemClock
@@ -48,6 +53,7 @@ class Control:
     database: Database
     client: Redis
     file: GatewayConfig
+    balances: HttpBalances
 
     async def start(self, stop: asyncio.Event) -> bool:
         """Put a configuration in force; False if stopped before.
@@ -70,6 +76,7 @@ class Control:
         return False
 
     async def close(self) -> None:
+        await self.balances.aclose()
         await self.client.aclose()
         await self.database.close()
 
@@ -99,11 +106,17 @@ def build(settings: Settings, metrics: Metrics) -> Control:
     following = Following(changes, registry, clock)
     # Without any key only the admin token opens the usage API.
     keys = settings.key_source(clock, metrics, needs_keys=False)
+    balances = _balances(settings, changes, registry)
     deps = Deps(
         changes=changes,
         access=_access(settings, client, clock, keys),
         usage=PostgresUsageQueries(database),
         audit=PostgresAuditLog(database),
+        live=Live(
+            counters=RedisCounters(client),
+            balances=balances,
+            sums=PostgresWindowSums(database),
+        ),
         revocations=RedisRevocations(client),
         registry=registry,
         longest_token_s=settings.longest_token_s,
@@ -122,6 +135,7 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         database,
         client,
         settings.gateway_config(),
+        balances,
     )
 
 
@@ -133,6 +147,24 @@ def _access(
         Verifier(keys, settings.checks(), clock),
         RedisBlacklist(client),
         settings.jwt_leeway_s + settings.authz_allow_expired_s,
+    )
+
+
+def _balances(settings: Settings, changes: Changes, registry: Registry) -> HttpBalances:
+    name = settings.credits_service
+
+    def addresses() -> list[str]:
+        """Of the service's instances now: declared ones, and those that registered."""
+        service = changes.config.services.get(name)
+        declared = [] if service is None else service.instances
+        try:
+            known = [substitute(one, settings.upstreams) for one in declared]
+        except UnknownVariable:
+            known = []
+        return [*known, *(one.address for one in registry.of(name))]
+
+    return HttpBalances(
+        name, settings.credits_path, addresses, settings.credits_timeout_s
     )
 
 

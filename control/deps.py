@@ -13,6 +13,7 @@ from control.audit import Action, AuditLog, Entry
 from control.changes import Changes
 from control.errors import ApiError, invalid
 from control.following import Registry
+from control.live import Live
 from control.parameters import BadParameters
 from control.parse import Problem
 from control.sight import Sight, sight
@@ -34,6 +35,7 @@ class Deps:
     access: Access
     usage: UsageQueries
     audit: AuditLog
+    live: Live
     revocations: Revocations
     registry: Registry
     #: No token lives longer: then the revocation of a user may end.

@@ -45,6 +45,10 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
     websocket_on_authz_down: OnAuthzDown = OnAuthzDown.CLOSE
     access_log_transport: LogTransport = LogTransport.OTLP
     access_log_file: str | None = None
+    #: Who keeps the users' balances, and how long their answer is waited for.
+    credits_service: str = "core-service"
+    credits_path: str = Field(default="/api/credits/balance", pattern=r"^/[!-~]*$")
+    credits_timeout_s: float = Field(default=0.5, gt=0, le=10)
     envoy_binary: Path | None = None
     #: A question about the ledger that takes longer is stopped.
     usage_query_timeout_s: float = Field(default=5.0, gt=0, le=300)

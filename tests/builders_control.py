@@ -5,15 +5,19 @@ from typing import Any
 
 from control.access import Access
 from control.audit import MemoryAuditLog
+from control.balance import MemoryBalances
 from control.changes import Changes, Ports
+from control.counters import MemoryCounters
 from control.deps import Deps
 from control.following import Registry
+from control.live import Live
 from control.model import GatewayConfig
 from control.parse import from_document
 from control.registry import MemoryRegistryStore
 from control.store import MemoryConfigStore, MemoryRevocations, MemoryUsageQueries
 from control.tokens import TokenIssuer
 from control.validate import Refused
+from control.window_sums import MemoryWindowSums
 from control.xds.cache import SnapshotCache
 from control.xds.deployment import Deployment
 from control.xds.snapshot import Snapshot
@@ -80,6 +84,9 @@ class Parts:
     rules: KeptRules = field(default_factory=KeptRules)
     blacklist: MemoryBlacklist = field(default_factory=MemoryBlacklist)
     usage: MemoryUsageQueries = field(default_factory=MemoryUsageQueries)
+    counters: MemoryCounters = field(default_factory=MemoryCounters)
+    balances: MemoryBalances = field(default_factory=MemoryBalances)
+    sums: MemoryWindowSums = field(default_factory=MemoryWindowSums)
     revocations: MemoryRevocations = field(default_factory=MemoryRevocations)
     health: Health = field(default_factory=Health)
 
@@ -101,12 +108,16 @@ class Parts:
         )
         return Changes(ports, DEPLOYMENT, {})
 
+    def live(self) -> Live:
+        return Live(counters=self.counters, balances=self.balances, sums=self.sums)
+
     def deps(self, *, signs: bool = True) -> Deps:
         return Deps(
             changes=self.changes,
             access=Access(ADMIN_TOKEN, a_verifier(self.clock), self.blacklist),
             usage=self.usage,
             audit=self.audit,
+            live=self.live(),
             revocations=self.revocations,
             registry=Registry(self.instances, self.changes, self.clock, self.metrics),
             longest_token_s=3600,

@@ -1,0 +1,41 @@
+"""How the OpenAPI document tells of answers, and of parameters read by hand."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Shown(BaseModel):
+    """A part of an answer; its fields are in camelCase there."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+def parameter(
+    name: str, description: str, example: object, **schema: Any
+) -> dict[str, Any]:
+    """Of the query; a text unless `schema` says else."""
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string", **schema},
+        "example": example,
+    }
+
+
+def parameters(*given: dict[str, Any]) -> dict[str, Any]:
+    """For `openapi_extra`."""
+    return {"parameters": list(given)}
+
+
+def example(description: str, value: object) -> dict[int | str, dict[str, Any]]:
+    """For `responses`: what a good answer looks like."""
+    return {
+        200: {
+            "description": description,
+            "content": {"application/json": {"example": value}},
+        }
+    }
