@@ -70,7 +70,7 @@ class Plan:
     @property
     def spool(self) -> Path:
         """Where the usage sink keeps what is not in the ledger yet."""
-        return self.data.path / "spool"
+        return self._given("HUBGATE_USAGE_SINK_SPOOL_DIR", self.data.path / "spool")
 
     @property
     def journal(self) -> Path:
@@ -85,8 +85,11 @@ class Plan:
     @property
     def archive(self) -> Path:
         """Where old days of the ledger go."""
-        given = self.settings.environ.get("HUBGATE_ARCHIVE_DIR")
-        return Path(given).absolute() if given else self.data.archive
+        return self._given("HUBGATE_ARCHIVE_DIR", self.data.archive)
+
+    def _given(self, variable: str, otherwise: Path) -> Path:
+        given = self.settings.environ.get(variable)
+        return Path(given).absolute() if given else otherwise
 
     def socket(self, name: str) -> Path:
         return self.data.run / f"{name}.sock"
