@@ -45,7 +45,7 @@ KILLS = {
 FROZEN_S = 60.0
 #: The supervisor waits longer before each further start.
 BACK_WITHIN_S = 30.0
-TMPFS_BYTES = 4 * 1024 * 1024
+TMPFS_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path | None]:
-    """A file system of 4 MiB; None where this user may not mount one."""
+    """A file system of 1 MiB; None where this user may not mount one."""
     folder.mkdir(parents=True)
     options = ("-t", "tmpfs", "-o", f"size={TMPFS_BYTES},mode=0700", "tmpfs")
     if not _runs("mount", *options, str(folder)):
