@@ -5,7 +5,16 @@ from fastapi.responses import JSONResponse
 
 from control import answers
 from control.deps import Deps
-from control.routers import config, instances, limits, me, networks, tokens, usage
+from control.routers import (
+    config,
+    console,
+    instances,
+    limits,
+    me,
+    networks,
+    tokens,
+    usage,
+)
 from runtime import metrics as metric_list
 
 
@@ -20,6 +29,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(tokens.router(deps))
     app.include_router(usage.router(deps))
     app.include_router(me.router(deps))
+    app.include_router(console.router(deps))
     _operations(app, deps)
     return app
 
