@@ -8,6 +8,7 @@ from control.deps import Deps
 from control.routers import (
     config,
     console,
+    explain,
     instances,
     limits,
     me,
@@ -29,6 +30,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(tokens.router(deps))
     app.include_router(usage.router(deps))
     app.include_router(me.router(deps))
+    app.include_router(explain.router(deps))
     app.include_router(console.router(deps))
     _operations(app, deps)
     return app

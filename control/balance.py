@@ -98,9 +98,9 @@ class HttpBalances:
 
     async def _read(self, address: str, asking: Asking) -> Balance:
         headers = {
-            HEADER_USER_ID: asking.user_id.encode(),
-            HEADER_USER_ROLE: asking.role.encode(),
-            HEADER_REQUEST_ID: asking.request_id.encode(),
+            HEADER_USER_ID.encode(): asking.user_id.encode(),
+            HEADER_USER_ROLE.encode(): asking.role.encode(),
+            HEADER_REQUEST_ID.encode(): asking.request_id.encode(),
         }
         url, content = f"http://{address}{self._path}", b""
         async with self._client.stream("GET", url, headers=headers) as answer:

@@ -12,6 +12,7 @@ from control.changes import Changes, Ports
 from control.counters_redis import RedisCounters
 from control.database import Database
 from control.deps import Deps
+from control.explain_postgres import PostgresStories
 from control.following import Following, Registry
 from control.live import Live
 from control.model import GatewayConfig
@@ -116,6 +117,7 @@ def build(settings: Settings, metrics: Metrics) -> Control:
             counters=RedisCounters(client),
             balances=balances,
             sums=PostgresWindowSums(database),
+            stories=PostgresStories(database),
         ),
         revocations=RedisRevocations(client),
         registry=registry,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from control.balance import Balances
 from control.counters import Counters
+from control.explain import Stories
 from control.window_sums import WindowSums
 
 
@@ -14,3 +15,4 @@ class Live:
     counters: Counters
     balances: Balances
     sums: WindowSums
+    stories: Stories

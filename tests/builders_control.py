@@ -9,6 +9,7 @@ from control.balance import MemoryBalances
 from control.changes import Changes, Ports
 from control.counters import MemoryCounters
 from control.deps import Deps
+from control.explain import MemoryStories
 from control.following import Registry
 from control.live import Live
 from control.model import GatewayConfig
@@ -87,6 +88,7 @@ class Parts:
     counters: MemoryCounters = field(default_factory=MemoryCounters)
     balances: MemoryBalances = field(default_factory=MemoryBalances)
     sums: MemoryWindowSums = field(default_factory=MemoryWindowSums)
+    stories: MemoryStories = field(default_factory=MemoryStories)
     revocations: MemoryRevocations = field(default_factory=MemoryRevocations)
     health: Health = field(default_factory=Health)
 
@@ -109,7 +111,12 @@ class Parts:
         return Changes(ports, DEPLOYMENT, {})
 
     def live(self) -> Live:
-        return Live(counters=self.counters, balances=self.balances, sums=self.sums)
+        return Live(
+            counters=self.counters,
+            balances=self.balances,
+            sums=self.sums,
+            stories=self.stories,
+        )
 
     def deps(self, *, signs: bool = True) -> Deps:
         return Deps(
