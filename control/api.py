@@ -13,6 +13,7 @@ from control.routers import (
     limits,
     me,
     networks,
+    summary,
     tokens,
     usage,
 )
@@ -29,6 +30,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(instances.router(deps))
     app.include_router(tokens.router(deps))
     app.include_router(usage.router(deps))
+    app.include_router(summary.router(deps))
     app.include_router(me.router(deps))
     app.include_router(explain.router(deps))
     app.include_router(console.router(deps))

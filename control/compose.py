@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from control.access import Access
+from control.answer_cache import AnswerCache
 from control.audit_postgres import PostgresAuditLog
 from control.balance import HttpBalances
 from control.changes import Changes, Ports
@@ -25,6 +26,7 @@ from control.store import StoreUnavailable
 from control.store_postgres import PostgresConfigStore, PostgresUsageQueries
 from control.store_redis import RedisRevocations
 from control.tokens import TokenIssuer
+from control.usage_totals_postgres import PostgresTotals
 from control.validate import Validator, find_envoy
 from control.values import UnknownVariable, substitute
 from control.window_sums_postgres import PostgresWindowSums
@@ -112,6 +114,8 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         changes=changes,
         access=_access(settings, client, clock, keys),
         usage=PostgresUsageQueries(database),
+        totals=PostgresTotals(database),
+        answers=AnswerCache(),
         audit=PostgresAuditLog(database),
         live=Live(
             counters=RedisCounters(client),

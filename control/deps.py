@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Request
 
 from control.access import Access, Caller
+from control.answer_cache import AnswerCache
 from control.audit import Action, AuditLog, Entry
 from control.changes import Changes
 from control.errors import ApiError, invalid
@@ -19,6 +20,7 @@ from control.parse import Problem
 from control.sight import Sight, sight
 from control.store import Revocations, UsageQueries
 from control.tokens import TokenIssuer
+from control.usage_totals import Totals
 from runtime.clock import Clock
 from runtime.contracts import HEADER_REQUEST_ID, ErrorCode
 from runtime.health import Health
@@ -34,6 +36,8 @@ class Deps:
     changes: Changes
     access: Access
     usage: UsageQueries
+    totals: Totals
+    answers: AnswerCache
     audit: AuditLog
     live: Live
     revocations: Revocations

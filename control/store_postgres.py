@@ -63,7 +63,7 @@ WHERE ($1::timestamptz IS NULL OR a.usage_created_at >= $1)
     AND EXISTS (SELECT FROM {TABLE_USAGE_LOGS}
         WHERE id = a.usage_id AND created_at = a.usage_created_at AND {{conditions}})
 """  # noqa: S608
-_WATERMARKS: Final = f"""
+WATERMARKS: Final = f"""
 SELECT node, complete_through, basis, pending, is_closed, updated_at
 FROM {TABLE_USAGE_WATERMARKS} ORDER BY node
 """  # noqa: S608
@@ -168,7 +168,7 @@ class PostgresUsageQueries:
 
     async def watermarks(self) -> Sequence[Watermark]:
         async with self._database.reading() as connection:
-            rows = await connection.fetch(_WATERMARKS)
+            rows = await connection.fetch(WATERMARKS)
         return [Watermark(**row) for row in rows]
 
     async def minutes(self, range_: Range) -> Sequence[Minute]:

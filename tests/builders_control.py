@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from control.access import Access
+from control.answer_cache import AnswerCache
 from control.audit import MemoryAuditLog
 from control.balance import MemoryBalances
 from control.changes import Changes, Ports
@@ -17,6 +18,7 @@ from control.parse import from_document
 from control.registry import MemoryRegistryStore
 from control.store import MemoryConfigStore, MemoryRevocations, MemoryUsageQueries
 from control.tokens import TokenIssuer
+from control.usage_totals import MemoryTotals
 from control.validate import Refused
 from control.window_sums import MemoryWindowSums
 from control.xds.cache import SnapshotCache
@@ -85,6 +87,7 @@ class Parts:
     rules: KeptRules = field(default_factory=KeptRules)
     blacklist: MemoryBlacklist = field(default_factory=MemoryBlacklist)
     usage: MemoryUsageQueries = field(default_factory=MemoryUsageQueries)
+    totals: MemoryTotals = field(default_factory=MemoryTotals)
     counters: MemoryCounters = field(default_factory=MemoryCounters)
     balances: MemoryBalances = field(default_factory=MemoryBalances)
     sums: MemoryWindowSums = field(default_factory=MemoryWindowSums)
@@ -123,6 +126,8 @@ class Parts:
             changes=self.changes,
             access=Access(ADMIN_TOKEN, a_verifier(self.clock), self.blacklist),
             usage=self.usage,
+            totals=self.totals,
+            answers=AnswerCache(),
             audit=self.audit,
             live=self.live(),
             revocations=self.revocations,

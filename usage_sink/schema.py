@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from runtime.contracts import (
     LATENCY_BUCKETS,
     TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_ARCHIVES,
     TABLE_USAGE_CHAINS,
     TABLE_USAGE_DAILY,
     TABLE_USAGE_DAILY_TOTALS,
@@ -53,7 +54,7 @@ from runtime.contracts import (
 TABLE_QUARANTINE: Final = "usage_quarantine"
 TABLE_CHAINS: Final = TABLE_USAGE_CHAINS
 TABLE_SEALS: Final = TABLE_USAGE_SEALS
-TABLE_ARCHIVES: Final = "usage_archives"
+TABLE_ARCHIVES: Final = TABLE_USAGE_ARCHIVES
 TABLE_REPORT_IDS: Final = "usage_report_ids"
 
 metadata = MetaData()

@@ -1,0 +1,131 @@
+"""Sums of the ledger in PostgreSQL."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from control.completeness import Watermark
+from control.database import Database
+from control.store_postgres import WATERMARKS
+from control.usage_totals import (
+    Cell,
+    Cells,
+    Found,
+    RowsArchived,
+    Span,
+    Tiers,
+    days_touched,
+    plan,
+)
+from control.usage_totals_sql import query
+from runtime.contracts import (
+    TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_ARCHIVES,
+    TABLE_USAGE_CHAINS,
+    TABLE_USAGE_SEALS,
+    TABLE_USAGE_TIERS,
+)
+
+_TIERS: Final = f"""
+SELECT period, start, is_stale, version FROM {TABLE_USAGE_TIERS}
+WHERE start >= $1 AND start <= $2 ORDER BY period, start
+"""  # noqa: S608 - a name of ours, as below
+#: Every change of rows, of corrections and of sums changes one of these.
+_STATE: Final = f"""
+SELECT concat_ws(' ',
+    (SELECT string_agg(concat(chain, ':', (SELECT max(seal) FROM {TABLE_USAGE_SEALS} s
+        WHERE s.chain = c.chain)), ',' ORDER BY chain) FROM {TABLE_USAGE_CHAINS} c),
+    (SELECT concat(count(*), ':', sum(version), ':', count(*) FILTER (WHERE is_stale))
+        FROM {TABLE_USAGE_TIERS}))
+"""  # noqa: S608
+_ARCHIVED: Final = f"""
+SELECT min(day) FROM {TABLE_USAGE_ARCHIVES}
+WHERE day = ANY ($1::date[]) AND dropped_at IS NOT NULL AND restored_at IS NULL
+"""  # noqa: S608
+_TAKEN_AWAY: Final = f"""
+SELECT coalesce(-sum(least({{column}}, 0)), 0)::bigint FROM {TABLE_USAGE_ADJUSTMENTS}
+WHERE usage_created_at >= $1 AND usage_created_at < $2
+"""  # noqa: S608
+
+
+class PostgresTotals:
+    """The tables that usage_sink keeps."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["_Snapshot"]:
+        async with (
+            self._database.reading() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            # Sums over many users: compiling such a query costs more than it saves.
+            await connection.execute("SET LOCAL jit = off; SET LOCAL work_mem = '64MB'")
+            yield _Snapshot(connection)
+
+
+class _Snapshot:
+    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        self._connection = connection
+
+    async def watermarks(self) -> Sequence[Watermark]:
+        return [Watermark(**row) for row in await self._connection.fetch(WATERMARKS)]
+
+    async def state(self, start: datetime, end: datetime) -> str:
+        days = days_touched(start, end)
+        found = await self._tiers(start, end)
+        versions = {
+            row["start"]: row["version"]
+            for row in found
+            if row["period"] == "day" and not row["is_stale"]
+        }
+        if all(day in versions for day in days):
+            # Whoever changes a day that is summed says so in the same transaction.
+            return " ".join(str(versions[day]) for day in days)
+        return str(await self._connection.fetchval(_STATE))
+
+    async def taken_away(self, start: datetime, end: datetime, order: str) -> int:
+        column = next((one for one in ("tokens", "credits") if one == order), None)
+        if column is None:
+            return 0
+        query_ = _TAKEN_AWAY.format(column=column)
+        return int(await self._connection.fetchval(query_, start, end))
+
+    async def cells(self, cells: Cells) -> Found:
+        parts = plan(cells, _current(await self._tiers(cells.start, cells.end)))
+        await self._need(parts.rows)
+        text, arguments = query(cells, parts)
+        rows = await self._connection.fetch(text, *arguments)
+        width, end = len(cells.dimensions), len(cells.dimensions) + 1
+        found = [
+            Cell(row[:width], row[width] - 1, row[end:-1]) for row in map(tuple, rows)
+        ]
+        return Found(found, rows[0]["groups"] if rows else 0)
+
+    async def _tiers(self, start: datetime, end: datetime) -> list[asyncpg.Record]:
+        return await self._connection.fetch(
+            _TIERS, start.date().replace(day=1), end.date()
+        )
+
+    async def _need(self, spans: Sequence[Span]) -> None:
+        """That the rows of `spans` are in the ledger."""
+        days = sorted({day for span in spans for day in days_touched(*span)})
+        gone = await self._connection.fetchval(_ARCHIVED, days) if days else None
+        if gone is not None:
+            raise RowsArchived(gone)
+
+
+def _current(rows: Sequence[asyncpg.Record]) -> Tiers:
+    starts = {
+        period: frozenset(
+            row["start"]
+            for row in rows
+            if row["period"] == period and not row["is_stale"]
+        )
+        for period in ("day", "month")
+    }
+    return Tiers(starts["day"], starts["month"])

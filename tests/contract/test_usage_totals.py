@@ -1,0 +1,344 @@
+"""Sums of the ledger are the sums of its rows, however they are asked for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from control.database import Database
+from control.parameters import BadParameters
+from control.periods import Unit, starts
+from control.summary import parse_query, summarize
+from control.usage_totals import (
+    DIMENSIONS,
+    MEASURES,
+    ORDERS,
+    Cells,
+    MemoryTotals,
+    RowsArchived,
+    Tiers,
+    plan,
+)
+from control.usage_totals_postgres import PostgresTotals
+from runtime.clock import SystemClock
+from runtime.contracts import UsageSource
+from runtime.postgres import migrate
+from tests.builders_ledger import a_record, a_store
+from usage_sink.adjustments import Adjustment
+from usage_sink.compaction import compact
+from usage_sink.events import Usage
+from usage_sink.records import COLUMNS
+
+#: Berlin's clocks go back on 25 October 2026.
+FIRST: Final = datetime(2026, 10, 24, 20, 10, tzinfo=UTC)
+DAYS: Final = 12
+LAST: Final = FIRST + timedelta(days=DAYS)
+ZONES: Final = ("UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe")
+USERS: Final = (None, "u-1", "u-2", "u-3", "u-4", "u-5")
+
+
+def records() -> list[Any]:
+    random = Random(5)  # noqa: S311 - the same rows each time
+    made = []
+    for number in range(900):
+        at = FIRST + timedelta(seconds=random.random() * DAYS * 86_400)
+        model = random.choice((None, "m-1", "m-2"))
+        usage = Usage(UsageSource.PROVIDER, random.randrange(500), random.randrange(90))
+        record = a_record(
+            UUID(int=number + 1),
+            created_at=at.replace(microsecond=number),
+            user_id=random.choice(USERS),
+            service=random.choice(("openai", "core")),
+            model=model,
+            route=random.choice((None, "r-1", "r-2")),
+            status=random.choice((0, 200, 200, 200, 404, 503)),
+            duration_ms=random.choice((0, 1, 7, 480, 70_000)),
+            usage=usage,
+        )
+        charge = replace(record.charge, credits=random.randrange(9))
+        made.append(replace(record, charge=charge))
+    return made
+
+
+RECORDS: Final = records()
+ADJUSTMENTS: Final = [
+    Adjustment(
+        usage_id=one.event.id,
+        usage_created_at=one.event.created_at,
+        tokens=at - 9,
+        credits=5 - at,
+        price_version="2",
+        reason="test",
+        author="test",
+    )
+    for at, one in enumerate(RECORDS[::50])
+]
+
+
+@pytest.fixture
+async def url(fresh_database_url: str) -> str:
+    await migrate(fresh_database_url, package="usage_sink")
+    async with asyncpg.create_pool(fresh_database_url) as pool:
+        store = a_store(pool)
+        await store.write(RECORDS[:-40])
+        await compact(pool, LAST.timestamp())
+        # These come late: their days are stale, the others are summed.
+        late = sorted(RECORDS[-40:], key=lambda one: one.event.created_at)
+        await store.write(late[:3])
+        await compact(pool, (FIRST + timedelta(days=3)).timestamp())
+        await store.write(late[3:])
+        await store.adjust(ADJUSTMENTS[:9])
+        await compact(pool, (FIRST + timedelta(days=8)).timestamp())
+        await store.adjust(ADJUSTMENTS[9:])
+    return fresh_database_url
+
+
+@pytest.fixture
+async def kept(url: str) -> AsyncIterator[PostgresTotals]:
+    database = Database(url, 5.0, SystemClock())
+    assert await database.connect(asyncio.Event())
+    yield PostgresTotals(database)
+    await database.close()
+
+
+def twin() -> MemoryTotals:
+    rows = [dict(zip(COLUMNS, one.row(), strict=True)) for one in RECORDS]
+    for row, one in zip(rows, RECORDS, strict=True):
+        row["id"] = one.event.id
+    return MemoryTotals(
+        rows, [(one.usage_id, one.tokens, one.credits) for one in ADJUSTMENTS]
+    )
+
+
+def instants() -> st.SearchStrategy[datetime]:
+    span = (LAST - FIRST) // timedelta(seconds=1)
+    whole = st.integers(-30, span // 3600 + 30).map(
+        lambda at: FIRST.replace(minute=0) + timedelta(hours=at)
+    )
+    fine = st.integers(-9999, span + 9999).map(lambda at: FIRST + timedelta(seconds=at))
+    days = st.integers(0, DAYS + 2).map(
+        lambda at: datetime(2026, 10, 24, tzinfo=UTC) + timedelta(days=at)
+    )
+    return st.one_of(whole, fine, days)
+
+
+@st.composite
+def parameters(draw: st.DrawFn) -> dict[str, str]:
+    start, end = sorted((draw(instants()), draw(instants())))
+    end = max(end, start + timedelta(seconds=1))
+    groups = draw(st.lists(st.sampled_from(tuple(DIMENSIONS)), unique=True))
+    unit = draw(st.sampled_from((None, *Unit)))
+    chosen = {
+        "userId": draw(st.sampled_from((None, None, "u-1"))),
+        "service": draw(st.sampled_from((None, None, "core"))),
+        "model": draw(st.sampled_from((None, None, "m-1"))),
+        "statusClass": draw(st.sampled_from((None, None, "2", "0"))),
+        "groupBy": ",".join([*groups, *([unit] if unit else [])]) or None,
+        "sort": draw(st.sampled_from(tuple(ORDERS))),
+        "timeZone": draw(st.sampled_from(ZONES)),
+        "limit": str(draw(st.integers(1, 6))),
+        "offset": str(draw(st.integers(0, 4))),
+        "startDate": start.isoformat(),
+        "endDate": end.isoformat(),
+    }
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+async def answer(totals: Any, asked: dict[str, str], users: Any = None) -> Any:
+    query = parse_query(asked, LAST.timestamp())
+    async with totals.snapshot() as snapshot:
+        return await summarize(snapshot, query, users)
+
+
+@pytest.mark.integration
+async def test_answers_are_what_the_rows_and_corrections_add_up_to(
+    kept: PostgresTotals,
+) -> None:
+    """Random ranges, zones, filters and groups; the tables against the rows."""
+    loop, rows = asyncio.get_running_loop(), twin()
+    seen = 0
+
+    @settings(
+        max_examples=80,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(asked=parameters(), users=st.sampled_from((None, frozenset({"u-2", "u-3"}))))
+    def check(asked: dict[str, str], users: Any) -> None:
+        nonlocal seen
+        found, expected = (
+            asyncio.run_coroutine_threadsafe(answer(one, asked, users), loop).result(30)
+            for one in (kept, rows)
+        )
+        for one in (found, expected):  # not counted when it was not needed
+            if one["other"] is not None:
+                one["other"].pop("groups")
+        assert found == expected
+        seen += found["totals"]["requests"]
+
+    await asyncio.to_thread(check)
+    assert seen > len(RECORDS)
+
+
+@pytest.mark.integration
+async def test_the_pages_of_groups_add_up_to_the_total(kept: PostgresTotals) -> None:
+    asked = {
+        "groupBy": "userId,model,route",
+        "sort": "credits",
+        "limit": "7",
+        "startDate": FIRST.isoformat(),
+        "endDate": LAST.isoformat(),
+    }
+    pages = [await answer(kept, {**asked, "offset": str(at)}) for at in range(0, 70, 7)]
+    items = [item for page in pages for item in page["items"]]
+    total = pages[0]["totals"]
+
+    assert total["requests"] == len(RECORDS)
+    assert total["adjustments"]["tokens"] == sum(one.tokens for one in ADJUSTMENTS)
+    for name in ("requests", "errors", "tokens", "credits"):
+        assert sum(item[name] for item in items) == total[name]
+    keys = [(item["userId"], item["model"], item["route"]) for item in items]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.integration
+async def test_the_state_changes_with_every_row_and_correction_of_the_range(
+    kept: PostgresTotals, url: str
+) -> None:
+    summed = datetime(2026, 10, 26, tzinfo=UTC), datetime(2026, 10, 28, tzinfo=UTC)
+    whole = FIRST, LAST
+
+    async def states() -> tuple[str, str]:
+        async with kept.snapshot() as snapshot:
+            return await snapshot.state(*summed), await snapshot.state(*whole)
+
+    async with asyncpg.create_pool(url) as pool:
+        before = await states()
+        again = await states()
+        await a_store(pool).write([a_record(created_at=LAST)])
+        with_a_new_row = await states()
+        await a_store(pool).write([a_record(created_at=summed[0])])
+        with_a_late_row = await states()
+        await compact(pool, LAST.timestamp())
+        summed_again = await states()
+
+    assert before == again
+    assert with_a_new_row[0] == before[0]
+    assert with_a_new_row[1] != before[1]
+    assert with_a_late_row[0] != before[0]
+    assert summed_again[0] not in (before[0], with_a_late_row[0])
+
+
+@pytest.mark.integration
+async def test_an_hour_of_an_archived_day_is_not_split(
+    kept: PostgresTotals, url: str
+) -> None:
+    async with asyncpg.create_pool(url) as pool:
+        await pool.execute(
+            "INSERT INTO usage_archives (day, file, rows, tokens, credits, sha256, "
+            "dropped_at) VALUES ('2026-10-26', 'f', 1, 1, 1, 's', now())"
+        )
+    asked = {"startDate": "2026-10-26T10:30:00Z", "endDate": "2026-10-27T00:00:00Z"}
+
+    with pytest.raises(RowsArchived, match="2026-10-26"):
+        await answer(kept, asked)
+    whole = await answer(kept, {**asked, "startDate": "2026-10-26T10:00:00Z"})
+    assert whole["totals"]["requests"] > 0
+
+
+def test_a_plan_takes_the_largest_sums_that_fit() -> None:
+    tiers = Tiers(
+        frozenset(date(2026, 10, 1) + timedelta(days=at) for at in range(40)),
+        frozenset({date(2026, 10, 1)}),
+    )
+    cells = Cells(
+        start=datetime(2026, 9, 30, 22, 30, tzinfo=UTC),
+        end=datetime(2026, 11, 2, 1, tzinfo=UTC),
+    )
+
+    found = plan(cells, tiers)
+
+    assert found.months == (date(2026, 10, 1),)
+    assert found.days == (date(2026, 11, 1),)
+    assert found.hours == (
+        (datetime(2026, 9, 30, 23, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC)),
+        (datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 2, 1, tzinfo=UTC)),
+    )
+    assert found.rows == ((cells.start, datetime(2026, 9, 30, 23, tzinfo=UTC)),)
+
+
+def test_nothing_reaches_over_the_edge_of_a_period() -> None:
+    zone = ZoneInfo("Asia/Kolkata")
+    start, end = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 10, 4, tzinfo=UTC)
+    days = frozenset(date(2026, 10, 1) + timedelta(days=at) for at in range(3))
+    periods = starts(start, end, Unit.DAY, zone, 10)
+
+    found = plan(Cells(start=start, end=end, periods=periods), Tiers(days))
+
+    assert found.days == ()
+    assert [one.hour for one, _ in found.rows] == [18, 18, 18]
+    covered = sum(
+        ((last - first) for first, last in (*found.hours, *found.rows)), timedelta()
+    )
+    assert covered == end - start
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "hours"),
+    [
+        ("Europe/Berlin", date(2026, 10, 25), 25),
+        ("Europe/Berlin", date(2026, 3, 29), 23),
+    ],
+)
+def test_a_day_is_as_long_as_its_clocks_say(zone: str, day: date, hours: int) -> None:
+    asked = {
+        "startDate": str(day),
+        "endDate": str(day),
+        "timeZone": zone,
+        "groupBy": "hour",
+    }
+
+    query = parse_query(asked, LAST.timestamp())
+
+    assert query.asked.end - query.asked.start == timedelta(hours=hours)
+    assert len(query.periods) == hours
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"groupBy": "day,week"},
+        {"groupBy": "colour"},
+        {"groupBy": "service,service"},
+        {"timeZone": "Mars/Olympus"},
+        {"timeZone": "../../etc/passwd"},
+        {"startDate": "2026-11-02", "endDate": "2026-11-01"},
+        {"startDate": "2020-01-01", "endDate": "2026-11-01"},
+        {"startDate": "0001-01-01", "endDate": "0001-01-01", "timeZone": "Asia/Tokyo"},
+        {"endDate": "9999-12-31"},
+        {"statusClass": "6"},
+        {"limit": "0"},
+        {"limit": "201"},
+        {"offset": "-1"},
+        {"sort": "name"},
+        {"interval": "day"},
+        {"groupBy": "hour", "startDate": "2026-01-01", "endDate": "2026-06-01"},
+        {"groupBy": "service,hour", "limit": "200"},
+    ],
+)
+def test_what_can_not_be_answered_is_refused(asked: dict[str, str]) -> None:
+    with pytest.raises(BadParameters):
+        parse_query(asked, LAST.timestamp())
+
+
+def test_measures_are_in_one_order() -> None:
+    assert MEASURES[:3] == ("requests", "errors", "tokens")
