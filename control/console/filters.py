@@ -39,7 +39,12 @@ _NAMES: Final = (
 )
 _HOUR: Final = timedelta(hours=1)
 #: The filter that a parameter of the API's comes from.
-FIELDS: Final = {"userId": "user", "startDate": "from", "endDate": "to"}
+FIELDS: Final = {
+    "userId": "user",
+    "startDate": "from",
+    "endDate": "to",
+    "groupBy": "granularity",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

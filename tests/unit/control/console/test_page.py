@@ -229,11 +229,32 @@ async def test_an_admins_look_at_others_is_written_down(
     assert "alice" in {one.entry.subject for one in parts.audit.kept}
 
 
-async def test_without_the_database_the_page_says_so(
+async def test_a_part_that_cannot_be_told_says_so_and_the_others_are_shown(
     client: httpx.AsyncClient, parts: Parts
 ) -> None:
     parts.usage.is_available = False
-    answer = await client.get("/console/view", headers=USER)
+    parts.totals.rows = [a_row(1), a_row(2)]
+    view = (await client.get("/console/view", headers=USER)).text
 
-    assert answer.status_code == 503
-    assert answer.json()["code"] == "DATABASE_UNAVAILABLE"
+    assert "The database does not answer now" in view
+    assert tiles(view) == {"Requests": "2", "Tokens": "2,003", "Credits": "14"}
+
+
+async def test_the_chart_and_its_table_say_the_same(
+    client: httpx.AsyncClient, parts: Parts
+) -> None:
+    parts.totals.rows = [a_row(1), a_row(2, service="claude", credits=3)]
+    given = {"period": "24h", "measure": "credits"}
+    view = (await client.get("/console/view", headers=USER, params=given)).text
+
+    drawn = re.findall(r"<title>[^<]*: (\w+) (\d+)</title>", view)
+    table = re.search(r"<caption>Credits by hour</caption>.*?</table>", view, re.DOTALL)
+    assert sorted(drawn) == [("claude", "3"), ("openai", "7")]
+    assert table is not None
+    assert _Rows(table[0]).rows[-1][1:] == ["7", "3", "10"]
+    assert len(_Rows(table[0]).rows) == 25
+
+
+def tiles(view: str) -> dict[str, str]:
+    found = dict(re.findall(r"<dt>(\w+)</dt><dd>([^<]*)</dd>", view))
+    return {name: found[name] for name in ("Requests", "Tokens", "Credits")}
