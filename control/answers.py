@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from control.changes import NotReady
 from control.errors import ApiCode, ApiError, invalid
+from control.export_rows import ArchiveUnavailable
 from control.parameters import BadParameters
 from control.parse import ConfigRefused, Problem
 from control.registry import RegistryUnavailable
@@ -29,6 +30,10 @@ _AWAY = {
             "The question took too long and was stopped; ask for less: a shorter "
             "period (startDate, endDate), or one userId, service or model"
         ),
+    ),
+    ArchiveUnavailable: (
+        ApiCode.ARCHIVE_UNAVAILABLE,
+        "An archived day can't be read here; leave it out, or ask the operator",
     ),
     RevocationsUnavailable: (
         ApiCode.REDIS_UNAVAILABLE,
@@ -60,6 +65,7 @@ def install(app: FastAPI) -> None:
         BadParameters,
         StoreUnavailable,
         QueryTimeout,
+        ArchiveUnavailable,
         RevocationsUnavailable,
         RegistryUnavailable,
         NotReady,
@@ -96,6 +102,7 @@ def _as_api_error(error: Exception) -> ApiError:
         case (
             StoreUnavailable()
             | QueryTimeout()
+            | ArchiveUnavailable()
             | RevocationsUnavailable()
             | RegistryUnavailable()
             | NotReady()

@@ -6,9 +6,11 @@ from fastapi.responses import JSONResponse
 from control import answers
 from control.deps import Deps
 from control.routers import (
+    audit,
     config,
     console,
     explain,
+    export,
     instances,
     limits,
     me,
@@ -31,6 +33,8 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(tokens.router(deps))
     app.include_router(usage.router(deps))
     app.include_router(summary.router(deps))
+    app.include_router(export.router(deps))
+    app.include_router(audit.router(deps))
     app.include_router(me.router(deps))
     app.include_router(explain.router(deps))
     app.include_router(console.router(deps))

@@ -14,10 +14,13 @@ from control.counters_redis import RedisCounters
 from control.database import Database
 from control.deps import Deps
 from control.explain_postgres import PostgresStories
+from control.export_rows import LedgerRows
+from control.exports import Exports
 from control.following import Following, Registry
 from control.live import Live
 from control.model import GatewayConfig
 from control.parse import ConfigRefused
+from control.pseudonyms_postgres import PostgresPseudonyms
 from control.registry_redis import RedisRegistryStore
 from control.rules import RulesPublisher
 from control.service import DiscoveryService
@@ -110,13 +113,20 @@ def build(settings: Settings, metrics: Metrics) -> Control:
     # Without any key only the admin token opens the usage API.
     keys = settings.key_source(clock, metrics, needs_keys=False)
     balances = _balances(settings, changes, registry)
+    usage, pseudonyms = PostgresUsageQueries(database), PostgresPseudonyms(database)
     deps = Deps(
         changes=changes,
         access=_access(settings, client, clock, keys),
-        usage=PostgresUsageQueries(database),
+        usage=usage,
         totals=PostgresTotals(database),
         answers=AnswerCache(),
         audit=PostgresAuditLog(database),
+        exports=Exports(
+            LedgerRows(database, usage, settings.archive_dir),
+            pseudonyms,
+            settings.usage_exports,
+        ),
+        pseudonyms=pseudonyms,
         live=Live(
             counters=RedisCounters(client),
             balances=balances,

@@ -13,10 +13,12 @@ from control.answer_cache import AnswerCache
 from control.audit import Action, AuditLog, Entry
 from control.changes import Changes
 from control.errors import ApiError, invalid
+from control.exports import Exports
 from control.following import Registry
 from control.live import Live
 from control.parameters import BadParameters
 from control.parse import Problem
+from control.pseudonyms import Pseudonyms
 from control.sight import Sight, sight
 from control.store import Revocations, UsageQueries
 from control.tokens import TokenIssuer
@@ -39,6 +41,8 @@ class Deps:
     totals: Totals
     answers: AnswerCache
     audit: AuditLog
+    exports: Exports
+    pseudonyms: Pseudonyms
     live: Live
     revocations: Revocations
     registry: Registry

@@ -52,6 +52,10 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
     envoy_binary: Path | None = None
     #: A question about the ledger that takes longer is stopped.
     usage_query_timeout_s: float = Field(default=5.0, gt=0, le=300)
+    #: Exports that may run at once.
+    usage_exports: int = Field(default=4, ge=1, le=100)
+    #: Where exports find the days that are archived.
+    archive_dir: Path | None = None
     upstreams: dict[str, str] = Field(default_factory=dict)
 
     @classmethod

@@ -326,6 +326,10 @@ USAGE_SUMS: Final = (
     *("cached_tokens", "reasoning_tokens", "credits", "duration_ms"),
 )
 
+#: `format` of the manifest of an exported file: control makes it, and it is read by
+#: `hubgate usage verify`.
+USAGE_EXPORT_FORMAT: Final = "hubgate-usage-export/1"
+
 # --- The ledger's vocabulary ----------------------------------------------------
 
 

@@ -11,10 +11,13 @@ from control.changes import Changes, Ports
 from control.counters import MemoryCounters
 from control.deps import Deps
 from control.explain import MemoryStories
+from control.export_rows import MemoryExportRows
+from control.exports import Exports
 from control.following import Registry
 from control.live import Live
 from control.model import GatewayConfig
 from control.parse import from_document
+from control.pseudonyms import MemoryPseudonyms
 from control.registry import MemoryRegistryStore
 from control.store import MemoryConfigStore, MemoryRevocations, MemoryUsageQueries
 from control.tokens import TokenIssuer
@@ -98,6 +101,8 @@ class Parts:
     def __post_init__(self) -> None:
         self.store = MemoryConfigStore(self.clock)
         self.audit = MemoryAuditLog(self.clock)
+        self.pseudonyms = MemoryPseudonyms(self.clock)
+        self.exported = MemoryExportRows(self.usage)
         self.snapshots = SnapshotCache(self.metrics, self.clock)
         self.changes = self.new_changes()
 
@@ -129,6 +134,8 @@ class Parts:
             totals=self.totals,
             answers=AnswerCache(),
             audit=self.audit,
+            exports=Exports(self.exported, self.pseudonyms),
+            pseudonyms=self.pseudonyms,
             live=self.live(),
             revocations=self.revocations,
             registry=Registry(self.instances, self.changes, self.clock, self.metrics),

@@ -1,0 +1,196 @@
+"""Rows as the bytes of a file, chunk by chunk: the same rows are the same bytes.
+
+Text of instants is RFC 3339 in UTC. `metadata` is JSON: a value of its own in JSON, a
+text in CSV and Parquet.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
+from pyarrow import compute, csv, parquet
+
+from control.export import EXPORTED, NAMES, Format, Row, Sums
+from control.parameters import shown
+from control.usage import camel
+
+_GROUP_ROWS: Final = 25_000
+_ZSTD_LEVEL: Final = 1
+_INSTANT: Final = pa.timestamp("us", tz="UTC")
+_TYPES: Final = {
+    "created_at": _INSTANT,
+    "recorded_at": _INSTANT,
+    "status": pa.int16(),
+    "billable": pa.bool_(),
+    **dict.fromkeys(("tokens", "credits", "duration_ms"), pa.int32()),
+    **dict.fromkeys(("bytes_received", "bytes_sent"), pa.int64()),
+    **dict.fromkeys(("input_tokens", "output_tokens", "cached_tokens"), pa.int32()),
+    "reasoning_tokens": pa.int32(),
+    **dict.fromkeys(("adjusted_tokens", "adjusted_credits"), pa.int64()),
+}
+SCHEMA: Final = pa.schema(
+    [(camel(name), _TYPES.get(name, pa.string())) for name in EXPORTED]
+)
+_ID: Final = EXPORTED.index("id")
+_METADATA: Final = EXPORTED.index("metadata")
+_TIMES: Final = [EXPORTED.index(name) for name in ("created_at", "recorded_at")]
+
+
+class Encoder(Protocol):
+    """Turns chunks of rows to bytes; what comes of one may come out with a later."""
+
+    def begin(self) -> bytes:
+        """What stands before the rows."""
+
+    def add(self, rows: Sequence[Row]) -> bytes:
+        """At least one row."""
+
+    def end(self, sums: Sums, through: datetime | None) -> bytes:
+        """What stands behind them."""
+
+
+def encoder(kind: Format) -> Encoder:
+    match kind:
+        case Format.CSV:
+            return _Csv()
+        case Format.JSON:
+            return _Json()
+        case Format.NDJSON:
+            return _Ndjson()
+        case Format.PARQUET:
+            return _Parquet()
+
+
+class _Csv:
+    def begin(self) -> bytes:
+        return (",".join(NAMES) + "\r\n").encode()
+
+    def add(self, rows: Sequence[Row]) -> bytes:
+        target = io.BytesIO()
+        options = csv.WriteOptions(include_header=False, eol="\r\n")
+        csv.write_csv(_with_texts(_batch(rows)), target, options)
+        return target.getvalue()
+
+    def end(self, sums: Sums, through: datetime | None) -> bytes:
+        return b""
+
+
+class _Ndjson:
+    def begin(self) -> bytes:
+        return b""
+
+    def add(self, rows: Sequence[Row]) -> bytes:
+        return "".join(f"{_as_json(row)}\n" for row in rows).encode()
+
+    def end(self, sums: Sums, through: datetime | None) -> bytes:
+        return b""
+
+
+class _Json:
+    """One document, shaped as the answer of the logs is."""
+
+    def __init__(self) -> None:
+        self._separator = "\n"
+
+    def begin(self) -> bytes:
+        return b'{"items": ['
+
+    def add(self, rows: Sequence[Row]) -> bytes:
+        text = self._separator + ",\n".join(map(_as_json, rows))
+        self._separator = ",\n"
+        return text.encode()
+
+    def end(self, sums: Sums, through: datetime | None) -> bytes:
+        behind = {
+            "nextCursor": None,
+            "totals": sums.as_json(),
+            "completeThrough": None if through is None else shown(through),
+        }
+        return ("\n], " + json.dumps(behind)[1:] + "\n").encode()
+
+
+class _Parquet:
+    def __init__(self) -> None:
+        self._target = _Pipe()
+        self._writer = parquet.ParquetWriter(
+            self._target, SCHEMA, compression="zstd", compression_level=_ZSTD_LEVEL
+        )
+        self._waiting: list[pa.RecordBatch] = []
+        self._count = 0
+
+    def begin(self) -> bytes:
+        return self._target.take()
+
+    def add(self, rows: Sequence[Row]) -> bytes:
+        self._waiting.append(_batch(rows))
+        self._count += len(rows)
+        if self._count >= _GROUP_ROWS:
+            self._flush()
+        return self._target.take()
+
+    def end(self, sums: Sums, through: datetime | None) -> bytes:
+        if self._count:
+            self._flush()
+        self._writer.close()
+        return self._target.take()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_batches(self._waiting, SCHEMA))
+        self._waiting, self._count = [], 0
+
+
+class _Pipe(io.RawIOBase):
+    """Keeps what is written until it is taken, and how much there was."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._count = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        content = bytes(data)
+        self._chunks.append(content)
+        self._count += len(content)
+        return len(content)
+
+    def tell(self) -> int:
+        return self._count
+
+    def take(self) -> bytes:
+        content = b"".join(self._chunks)
+        self._chunks.clear()
+        return content
+
+
+def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
+    columns = list(zip(*rows, strict=True))
+    columns[_ID] = tuple(None if one is None else str(one) for one in columns[_ID])
+    arrays = [
+        pa.array(column, one.type) for column, one in zip(columns, SCHEMA, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def _with_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Instants as RFC 3339: Arrow's own text has a space in the middle."""
+    arrays = list(batch.columns)
+    for place in _TIMES:
+        arrays[place] = compute.strftime(arrays[place], "%Y-%m-%dT%H:%M:%SZ")
+    return pa.RecordBatch.from_arrays(arrays, list(NAMES))
+
+
+def _as_json(row: Row) -> str:
+    values = dict(zip(NAMES, row, strict=True))
+    # The document is passed on as it is: Python's numbers would lose digits.
+    metadata = values.pop("metadata")
+    text = json.dumps(values, ensure_ascii=False, default=_text)
+    return f'{text[:-1]}, "metadata": {metadata}}}'
+
+
+def _text(value: object) -> str:
+    return shown(value) if isinstance(value, datetime) else str(value)
