@@ -216,9 +216,10 @@ class Spool:
             )
         else:
             self._tell("")
-            self.arrived.set()
         finally:
             self._waiting_bytes -= len(data)
+        # After a failure too: the segment has ended, and may be done with.
+        self.arrived.set()
         for one in group:
             _settle(one.durable, error)
         self._show()

@@ -67,14 +67,27 @@ class Reader:
                 self._taken.append((self._cursor, first.received))
                 self._last_received = last.received
                 return Chunk(found.entries, self._cursor)
-        if not self._taken:
-            await self._forget(self._cursor)
+        await self._forget_read()
         return None
 
     async def loaded(self, end: Position) -> None:
         while self._taken and self._taken[0][0] <= end:
             self._taken.popleft()
         await self._forget(end)
+        await self._forget_read()
+
+    async def _forget_read(self) -> None:
+        """When all that was read is loaded: what is over is over.
+
+        A segment may have ended after its last record was read: by a full disk, which
+        its removal will empty.
+        """
+        if self._taken:
+            return
+        number = self._cursor.segment
+        if number in self._shelf.sizes and self._is_over(number, self._cursor.offset):
+            self._cursor = Position(number + 1, 0)
+        await self._forget(self._cursor)
 
     def _next_place(self) -> Position | None:
         """Where the next record is, without I/O."""

@@ -297,6 +297,36 @@ class TestFailingDisk:
             assert room.segments() == []
         assert room.metrics.value(REFUSED, reason="disk") == 5
 
+    @pytest.mark.parametrize("order", ["loaded first", "refused first"])
+    async def test_a_disk_that_is_full_of_loaded_records_is_emptied(
+        self, room: Room, disk: dict[str, Any], order: str
+    ) -> None:
+        """Nothing new can be written, so nothing new may be needed for it."""
+        async with room.spool() as spool:
+            await append(spool, numbered(3))
+            if order == "loaded first":
+                await load_all(spool)
+            spool.arrived.clear()
+            disk.update(error=errno.ENOSPC)
+            with pytest.raises(SpoolUnavailable):
+                await append(spool, [b"refused"])
+            assert spool.arrived.is_set()
+            await load_all(spool)
+
+            assert room.segments() == []
+
+    async def test_a_full_disk_is_emptied_after_a_restart_too(
+        self, room: Room, disk: dict[str, Any]
+    ) -> None:
+        async with room.spool() as spool:
+            await append(spool, numbered(3))
+            await load_all(spool)
+        disk.update(error=errno.ENOSPC)
+        async with room.spool() as spool:
+            await load_all(spool)
+
+            assert room.segments() == []
+
 
 class TestOldestPending:
     async def test_it_is_the_time_of_the_oldest_entry_that_is_not_loaded(
