@@ -19,7 +19,7 @@ from local.state import find_stack, live_stacks
 
 #: What `python -m usage_sink.tools` can do, in a line each.
 COMMANDS = {
-    "verify": "Check that the ledger says what was written.",
+    "verify": "Check that the ledger, or an exported file, is what was written.",
     "archive": "Write closed days to Parquet files and drop them.",
     "restore": "Bring an archived day back.",
     "export": "Write rows to a file, from live and archived days alike.",
@@ -73,7 +73,7 @@ def place(
     is_said = environ.get(_DATABASE) or any(
         one.partition("=")[0] == "--database-url" for one in arguments
     )
-    if is_said or "--help" in arguments:
+    if is_said or "--help" in arguments or _is_of_a_file(arguments):
         return {}
     stack = _stack(control)
     found = {
@@ -82,6 +82,17 @@ def place(
         "HUBGATE_ARCHIVE_DIR": stack["archive_dir"],
     }
     return {name: value for name, value in found.items() if not environ.get(name)}
+
+
+def _is_of_a_file(arguments: list[str]) -> bool:
+    """`verify FILE`: it asks no ledger."""
+    if arguments[0] != "verify":
+        return False
+    before = ["--deep", *arguments[1:]]
+    return any(
+        not one.startswith("-") and (last == "--deep" or not last.startswith("--"))
+        for last, one in zip(before, arguments[1:], strict=False)
+    )
 
 
 def _stack(control: str | None) -> dict[str, Any]:

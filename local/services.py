@@ -234,6 +234,7 @@ def _control(plan: Plan) -> Spec:
         "HUBGATE_CONTROL_UPSTREAM": f"{_LOOPBACK}:{ports.control}",
         "HUBGATE_ADS_LISTEN": f"{_LOOPBACK}:{ports.ads}",
         "HUBGATE_GATEWAY_LISTEN": f"{settings.host}:{ports.gateway}",
+        "HUBGATE_ARCHIVE_DIR": str(plan.archive),
         "HUBGATE_CONFIG_FILE": str(settings.config),
         "HUBGATE_ADMIN_TOKEN_FILE": str(plan.data.admin_token),
         "HUBGATE_USAGE_SINK_ADDRESSES": f"unix:{plan.socket('usage_sink')}",

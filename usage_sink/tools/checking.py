@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from runtime import logs
-from usage_sink import archives
+from usage_sink import archives, exported
 from usage_sink import rebuild as sums
 from usage_sink.archive import connected
 from usage_sink.tools.options import Day, example, ledger
@@ -21,7 +21,15 @@ from usage_sink.verify import verify as verify_ledger
 _MOST_SHOWN = 20
 
 
-@click.command(epilog=example("hubgate usage verify"))
+@click.command(epilog=example("hubgate usage verify usage.csv --manifest usage.json"))
+@click.argument(
+    "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False
+)
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help=f"Of FILE.  [default: FILE{exported.SUFFIX}]",
+)
 @ledger
 @click.option(
     "--heads",
@@ -29,11 +37,36 @@ _MOST_SHOWN = 20
     help="Heads of the chain, kept apart.  [default: those of the spool]",
 )
 @click.option("--deep", is_flag=True, help="Archived days row by row, too.")
-def verify(heads: Path | None, *, deep: bool, **options: str | None) -> None:
-    """Check that the ledger says what was written; name the first bad batch."""
+def verify(
+    file: Path | None,
+    manifest: Path | None,
+    heads: Path | None,
+    *,
+    deep: bool,
+    **options: str | None,
+) -> None:
+    """Check that the ledger says what was written; name the first bad batch.
+
+    With FILE, an exported file: that it is what its manifest says.
+    """
+    if file is not None:
+        beside = file.with_name(file.name + exported.SUFFIX)
+        sys.exit(_verify_file(file, manifest or beside))
+    if manifest is not None:
+        raise click.UsageError("--manifest goes with FILE")
     settings = load(options)
     logs.configure("usage_tools", settings)
     sys.exit(asyncio.run(_verify(settings, heads, deep=deep)))
+
+
+def _verify_file(file: Path, manifest: Path) -> int:
+    checked = exported.check(file, manifest)
+    for one in checked:
+        if one.is_good:
+            click.echo(f"ok    {one.name:15} {one.found}")
+        else:
+            click.echo(f"BAD   {one.name:15} {one.found}, the manifest says {one.said}")
+    return 0 if all(one.is_good for one in checked) else 1
 
 
 async def _verify(settings: Settings, heads: Path | None, *, deep: bool) -> int:

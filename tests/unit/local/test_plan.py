@@ -111,8 +111,10 @@ def test_nobody_gets_the_owners_login_but_where_there_is_no_other(plan: Plan) ->
 def test_old_days_are_archived_where_a_number_of_days_is_given(tmp_path: Path) -> None:
     plan = _plan(tmp_path, HUBGATE_LEDGER_KEEP_DAYS="400")
     (archiver,) = [s for s in services.services(plan) if s.kind == "archiver"]
+    (control,) = [s for s in services.services(plan) if s.kind == "control"]
 
     assert archiver.env["HUBGATE_ARCHIVE_DIR"] == str(tmp_path / "archive")
+    assert control.env["HUBGATE_ARCHIVE_DIR"] == str(tmp_path / "archive")
     assert plan.environ()["HUBGATE_LEDGER_KEEP_DAYS"] == "400"
 
 
