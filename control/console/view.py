@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from control.access import Caller
 from control.console import calls as call_list
-from control.console import figures, render, standing, totals
+from control.console import completeness, figures, render, standing, totals
 from control.console.api import Found, Refusal, UsageApi
 from control.console.filters import FIELDS, Filters
 from control.console.sections import Section, View
@@ -25,16 +25,18 @@ async def usage(api: UsageApi, caller: Caller, chosen: Filters) -> str | Refusal
     asked = chosen.asked()
     listed = {**asked, "limit": str(call_list.PAGE)}
     zone = {"timeZone": chosen.zone.key}
-    by_service, by_model, calls, me = await asyncio.gather(
+    sees_others = caller.is_admin or caller.role == ROLE_MANAGER
+    by_service, by_model, calls, me, by_user, nodes = await asyncio.gather(
         api.get(totals.PATH, _by("service", chosen, totals.COLOURED, over_time=True)),
         api.get(totals.PATH, _by("model", chosen, totals.LISTED)),
         api.get(call_list.PATH, listed),
         api.get(standing.PATH, {**zone, "recent": "0"}),
+        _when(sees_others, api, totals.PATH, _by("userId", chosen, totals.LISTED)),
+        _when(caller.is_admin, api, completeness.PATH, {}),
     )
     refused = _refused(by_service, calls)
     if refused is not None:
         return refused
-    sees_others = caller.is_admin or caller.role == ROLE_MANAGER
     view = View(
         title="All usage" if caller.is_admin else "Your usage",
         range=_range(chosen),
@@ -54,6 +56,7 @@ async def usage(api: UsageApi, caller: Caller, chosen: Filters) -> str | Refusal
         narrow=[
             _ranking("services", "Services", by_service, "service", chosen),
             _ranking("models", "Models", by_model, "model", chosen),
+            *(_ranking("users", "Users", one, "userId", chosen) for one in by_user),
         ],
         below=[
             _section(
@@ -61,13 +64,23 @@ async def usage(api: UsageApi, caller: Caller, chosen: Filters) -> str | Refusal
                 "Errors",
                 by_service,
                 lambda body: totals.error_rate(body, chosen),
-            )
+            ),
+            *(
+                _section(
+                    completeness.KEY,
+                    completeness.TITLE,
+                    one,
+                    lambda body: completeness.read(body, chosen.zone),
+                )
+                for one in nodes
+            ),
         ],
         limits=standing.read(me),
         calls=call_list.read(calls, listed, chosen.zone, with_users=sees_others),
         export_query=urlencode(asked),
         services=_names(by_service, "service"),
         models=_names(by_model, "model"),
+        users=[name for one in by_user for name in _names(one, "userId")],
     )
     return render.page(view, chosen)
 
@@ -80,6 +93,16 @@ async def calls(api: UsageApi, parameters: Mapping[str, str]) -> str | Refusal:
         return found
     rows = call_list.read(found, page.asked, page.zone, with_users=page.with_users)
     return render.calls(rows)
+
+
+async def _when(
+    is_for_them: bool,  # noqa: FBT001 - read where it is called
+    api: UsageApi,
+    path: str,
+    parameters: Mapping[str, str],
+) -> Sequence[Answer]:
+    """The answer, or nothing for who would be refused it."""
+    return [await api.get(path, parameters)] if is_for_them else []
 
 
 def _by(

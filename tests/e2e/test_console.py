@@ -1,5 +1,6 @@
 """The console in a real browser: sign in, look, filter, export, sign out."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -117,8 +118,8 @@ async def test_a_filter_is_in_the_address_and_survives_a_reload(
 ) -> None:
     async with page_of(browser, stack.gateway) as page:
         await sign_in(page, caller[1])
-        await page.get_by_label("Model").fill("gpt-4o-mini")
-        await page.get_by_label("Period").select_option("24h")
+        await page.get_by_label("Model", exact=True).fill("gpt-4o-mini")
+        await page.get_by_label("Period", exact=True).select_option("24h")
         await page.get_by_role("button", name="Apply").click()
 
         rows = page.locator("#calls tr")
@@ -126,10 +127,12 @@ async def test_a_filter_is_in_the_address_and_survives_a_reload(
         assert "model=gpt-4o-mini" in page.url
         await page.reload()
         await expect(rows).to_have_count(1)
-        await expect(page.get_by_label("Model")).to_have_value("gpt-4o-mini")
+        await expect(page.get_by_label("Model", exact=True)).to_have_value(
+            "gpt-4o-mini"
+        )
 
         await page.go_back()
-        await expect(page.get_by_label("Model")).to_have_value("")
+        await expect(page.get_by_label("Model", exact=True)).to_have_value("")
 
 
 async def test_a_bad_filter_is_named_beside_its_field(
@@ -137,11 +140,11 @@ async def test_a_bad_filter_is_named_beside_its_field(
 ) -> None:
     async with page_of(browser, stack.gateway) as page:
         await sign_in(page, caller[1])
-        await page.get_by_label("Time zone").fill("Middle/Earth")
+        await page.get_by_label("Time zone", exact=True).fill("Middle/Earth")
         await page.get_by_role("button", name="Apply").click()
 
         await expect(page.get_by_role("alert")).to_contain_text("give a time zone")
-        field = page.get_by_label("Time zone")
+        field = page.get_by_label("Time zone", exact=True)
         await expect(field).to_have_attribute("aria-invalid", "true")
 
 
@@ -176,6 +179,27 @@ async def tab_to(page: Page, wanted: str) -> None:
             return
         await page.keyboard.press("Tab")
     pytest.fail(f"{wanted} is not reached")
+
+
+async def test_an_export_is_what_the_api_gives(
+    stack: Stack, browser: Browser, caller: tuple[str, str]
+) -> None:
+    async with page_of(browser, stack.gateway) as page:
+        await sign_in(page, caller[1], "/console?service=openai")
+        await page.get_by_label("Format").select_option("csv")
+        async with page.expect_download() as waiting:
+            await page.get_by_role("button", name="Download").click()
+        download = await waiting.value
+        content = (await download.path()).read_bytes()
+
+        assert download.suggested_filename.endswith(".csv")
+        for item in items(stack, caller[1], service="openai"):
+            assert item["id"] in content.decode()
+
+        async with page.expect_download() as waiting:
+            await page.get_by_role("button", name="Download its manifest").click()
+        manifest = (await (await waiting.value).path()).read_bytes()
+        assert hashlib.sha256(content).hexdigest() in manifest.decode()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -226,7 +250,7 @@ async def test_only_who_sees_others_can_ask_for_them(
 
         await sign_in_as_admin(page, stack)
         await page.get_by_label("User", exact=True).fill(caller[0])
-        await page.get_by_label("Service").fill("openai")
+        await page.get_by_label("Service", exact=True).fill("openai")
         await page.get_by_role("button", name="Apply").click()
 
         rows = page.locator("#calls tr")

@@ -136,22 +136,32 @@ function applyFilters(form) {
 }
 
 async function download(form) {
-  const button = form.querySelector("button");
   const asked = new URLSearchParams(form.dataset.query);
   asked.set("format", form.format.value);
+  if (form.names?.value) asked.set("pseudonymize", form.names.value);
+  const answer = await save(`/api/usage/export?${asked}`, form.querySelector("[type=submit]"));
+  const manifest = /<([^>]+)>; *rel="describedby"/.exec(answer?.headers.get("link") || "");
+  byId("manifest").hidden = !manifest;
+  if (manifest) byId("manifest").dataset.path = manifest[1];
+}
+
+// A link could not carry the token: the file is fetched and then handed to the browser.
+async function save(path, button, name) {
   button.disabled = true;
-  say("Preparing the export");
+  say("Preparing the file");
   try {
-    const answer = await ask(`/api/usage/export?${asked}`);
+    const answer = await ask(path);
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await answer.blob());
-    link.download = nameOf(answer) || `usage.${form.format.value}`;
+    link.download = name || nameOf(answer) || "usage";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     complain("");
-    say("The export is ready");
+    say("The file is ready");
+    return answer;
   } catch (error) {
     failed(error);
+    return null;
   } finally {
     button.disabled = false;
   }
@@ -193,6 +203,7 @@ document.addEventListener("submit", (event) => {
 document.addEventListener("click", (event) => {
   if (event.target.id === "sign-out") signOut();
   if (event.target.id === "more") more(event.target);
+  if (event.target.id === "manifest") save(event.target.dataset.path, event.target, "usage.manifest.json");
 });
 document.addEventListener("change", (event) => {
   if (event.target.id === "filter-period") showDays();

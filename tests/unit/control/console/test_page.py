@@ -255,6 +255,18 @@ async def test_the_chart_and_its_table_say_the_same(
     assert len(_Rows(table[0]).rows) == 25
 
 
+async def test_no_two_parts_of_a_view_have_the_same_id(
+    client: httpx.AsyncClient, parts: Parts
+) -> None:
+    parts.totals.rows = [a_row(1), a_row(2, service="claude", credits=3)]
+    page = (await client.get("/console")).text
+    view = (await client.get("/console/view", headers=ADMIN)).text
+
+    ids = re.findall(r'\sid="([^"]+)"', page + view)
+    assert len(ids) > 20
+    assert len(ids) == len(set(ids))
+
+
 def tiles(view: str) -> dict[str, str]:
     found = dict(re.findall(r"<dt>(\w+)</dt><dd>([^<]*)</dd>", view))
     return {name: found[name] for name in ("Requests", "Tokens", "Credits")}
