@@ -6,14 +6,19 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from control import summary
+from control import analytics, summary
 from control.audit import Action
 from control.completeness import through
 from control.deps import Deps, once
 from control.errors import invalid
 from control.parameters import shown
 from control.parse import Problem
-from control.routers.described_totals import SUMMARY, SUMMARY_PARAMETERS
+from control.routers.described_totals import (
+    ANALYTICS,
+    ANALYTICS_PARAMETERS,
+    SUMMARY,
+    SUMMARY_PARAMETERS,
+)
 from control.usage_range import Asked
 from control.usage_totals import RowsArchived, Snapshot
 
@@ -36,6 +41,20 @@ def router(deps: Deps) -> APIRouter:
             query.asked,
             query.asked.start,
             lambda snapshot: summary.summarize(snapshot, query, seen.user_ids),
+        )
+
+    @api.get("/analytics", openapi_extra=ANALYTICS_PARAMETERS, responses=ANALYTICS)
+    async def analysis(request: Request) -> dict[str, Any]:
+        """Trend, comparison, the largest, errors, latency, growth and anomalies."""
+        caller = await deps.caller(request)
+        query = analytics.parse_query(once(request), deps.clock.now())
+        seen = await deps.sight(request, caller, Action.ANALYTICS, query.asked.user_id)
+        return await _answer(
+            deps,
+            (query, seen.user_ids),
+            query.asked,
+            query.first,
+            lambda snapshot: analytics.analyse(snapshot, query, seen.user_ids),
         )
 
     return api

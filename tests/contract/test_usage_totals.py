@@ -1,7 +1,7 @@
 """Sums of the ledger are the sums of its rows, however they are asked for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from random import Random
@@ -111,9 +111,10 @@ async def kept(url: str) -> AsyncIterator[PostgresTotals]:
 
 
 def twin() -> MemoryTotals:
-    rows = [dict(zip(COLUMNS, one.row(), strict=True)) for one in RECORDS]
-    for row, one in zip(rows, RECORDS, strict=True):
-        row["id"] = one.event.id
+    rows: list[Mapping[str, Any]] = [
+        {**dict(zip(COLUMNS, one.row(), strict=True)), "id": one.event.id}
+        for one in RECORDS
+    ]
     return MemoryTotals(
         rows, [(one.usage_id, one.tokens, one.credits) for one in ADJUSTMENTS]
     )

@@ -1,0 +1,267 @@
+"""`GET /api/usage/analytics`: what happened, compared with before and what may come.
+
+Pure: reads through the port. One question gives sums by hour, from which trend,
+comparison, peaks, growth and anomalies are computed (`trends`); three give the largest
+users, services and models, error rates and latencies.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from control import trends
+from control.largest import largest
+from control.parameters import BadParameters, Reader, shown
+from control.parse import Problem
+from control.periods import (
+    Unit,
+    after,
+    ceil_hour,
+    floor,
+    floor_hour,
+    hours,
+    starts,
+)
+from control.trends import BASELINE_WEEKS, HOUR, Hour
+from control.usage_range import PARAMETERS, Asked, measured, named, read_range
+from control.usage_totals import MEASURES, USER, Cell, Cells, Found, Snapshot, added
+
+LONGEST: Final = timedelta(days=186)
+DEFAULT_LIMIT: Final = 10
+MAX_LIMIT: Final = 50
+MAX_PERIODS: Final = 1000
+KNOWN: Final = (*PARAMETERS, "interval", "sort", "limit")
+SORTS: Final = ("requests", "tokens", "credits")
+#: Rows of the table of routes.
+_MOST_ROUTES: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyticsQuery:
+    """`periods` are where those of the trend begin."""
+
+    asked: Asked
+    interval: Unit
+    periods: tuple[datetime, ...]
+    sort: str
+    limit: int
+    #: When it is: days that are not over tell nothing of growth.
+    hour: datetime
+
+    @property
+    def before(self) -> datetime:
+        """Where the range begins that this one is compared with."""
+        return self.asked.start - (self.asked.end - self.asked.start)
+
+    @property
+    def first(self) -> datetime:
+        """From here on the ledger is read."""
+        weeks = floor_hour(self.asked.start) - timedelta(weeks=BASELINE_WEEKS)
+        return min(self.before, weeks)
+
+
+def parse_query(parameters: Mapping[str, str], now: float) -> AnalyticsQuery:
+    """Raises BadParameters, naming every bad one."""
+    reader = Reader(parameters, KNOWN)
+    asked = read_range(reader, now, LONGEST)
+    interval = Unit(reader.choice("interval", tuple(Unit)) or Unit.DAY)
+    sort = reader.choice("sort", SORTS) or "requests"
+    limit = reader.number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+    reader.done()
+    try:
+        periods = starts(asked.start, asked.end, interval, asked.zone, MAX_PERIODS)
+    except ValueError as error:
+        raise BadParameters([Problem("interval", str(error))]) from None
+    return AnalyticsQuery(
+        asked=asked,
+        interval=interval,
+        periods=periods,
+        sort=sort,
+        limit=limit,
+        hour=floor_hour(datetime.fromtimestamp(now, UTC)),
+    )
+
+
+async def analyse(
+    snapshot: Snapshot, query: AnalyticsQuery, user_ids: frozenset[str] | None
+) -> dict[str, Any]:
+    """The answer, but for how complete it is.
+
+    Raises:
+        RowsArchived: it can't be told any more.
+    """
+    asked, where = query.asked, query.asked.of(user_ids)
+    whole = Cells(start=asked.start, end=asked.end, where=where)
+    grid = _grid(query)
+    found = await snapshot.cells(replace(whole, start=query.first, periods=grid))
+    series = _Series(query, grid, found.cells)
+    routes = await snapshot.cells(
+        replace(whole, dimensions=("service", "route"), has_latency=True)
+    )
+    models = await snapshot.cells(
+        replace(
+            whole,
+            dimensions=("service", "model"),
+            order=query.sort,
+            limit=query.limit,
+        )
+    )
+    users = None
+    if user_ids is None or len(user_ids) > 1:
+        users = await largest(
+            snapshot,
+            replace(whole, dimensions=(USER,), order=query.sort, limit=query.limit),
+        )
+    services = _together(routes.cells)
+    return {
+        "range": asked.as_json(),
+        "interval": query.interval.value,
+        "includesAdjustments": True,
+        "methods": dict(trends.METHODS),
+        **series.answer(),
+        "topUsers": None if users is None else _listed((USER,), users),
+        "topServices": _largest(query, services),
+        "topModels": _listed(("service", "model"), models),
+        "byService": [_performance(("service",), one) for one in services],
+        "byRoute": [
+            _performance(("service", "route"), one)
+            for one in _by_requests(routes.cells)[:_MOST_ROUTES]
+        ],
+    }
+
+
+def _grid(query: AnalyticsQuery) -> tuple[datetime, ...]:
+    """Hours, and what else may begin within one."""
+    asked = query.asked
+    edges = {query.first, query.before, asked.start, *query.periods, *_days(asked)}
+    return tuple(sorted(edges.union(hours(query.first, asked.end))))
+
+
+def _days(asked: Asked) -> tuple[datetime, ...]:
+    return starts(asked.start, asked.end, Unit.DAY, asked.zone, MAX_PERIODS)
+
+
+class _Series:
+    """Sums from `first` to the end of the range, in the parts of the grid."""
+
+    def __init__(
+        self,
+        query: AnalyticsQuery,
+        grid: Sequence[datetime],
+        cells: Iterable[Cell],
+    ) -> None:
+        self._query = query
+        self._parts = sorted(cells, key=lambda one: one.period)
+        self._starts = [grid[one.period] for one in self._parts]
+
+    def answer(self) -> dict[str, Any]:
+        query, asked = self._query, self._query.asked
+        now = self._measured(asked.start, asked.end)
+        before = self._measured(query.before, asked.start)
+        ends = (*query.periods[1:], asked.end)
+        all_hours = self._hours()
+        over = min(asked.end, query.hour)
+        within = [one for one in all_hours if asked.start <= one.start < over]
+        peaks = trends.peak_hours(within, asked.zone)
+        busiest = peaks["busiest"]
+        return {
+            "totals": now,
+            "comparison": {
+                "start": shown(query.before),
+                "end": shown(asked.start),
+                "totals": before,
+                "change": trends.change(now, before),
+            },
+            "trend": [
+                {"start": shown(start), "end": shown(end), **self._measured(start, end)}
+                for start, end in zip(query.periods, ends, strict=True)
+            ],
+            "peakHours": peaks,
+            "growth": trends.growth(
+                self._whole_days(over), busiest and busiest["requestsPerSecond"]
+            ),
+            "anomalies": trends.anomalies(
+                all_hours, ceil_hour(asked.start), over, asked.zone
+            ),
+        }
+
+    def _measured(self, start: datetime, end: datetime) -> dict[str, Any]:
+        return measured(self._sums(start, end))
+
+    def _sums(self, start: datetime, end: datetime) -> tuple[int, ...]:
+        first, last = (bisect_left(self._starts, one) for one in (start, end))
+        return added(self._parts[first:last])
+
+    def _hours(self) -> list[Hour]:
+        """All whole hours, also those in which nothing was."""
+        return [
+            Hour(start, _values(self._sums(start, start + HOUR)))
+            for start in hours(self._query.first, self._query.asked.end)
+            if start + HOUR <= self._query.asked.end
+        ]
+
+    def _whole_days(self, over: datetime) -> list[Mapping[str, int]]:
+        """Whole local days of the range that are over."""
+        asked = self._query.asked
+        days = _days(asked)
+        spans = zip(days, (*days[1:], asked.end), strict=True)
+        return [
+            _values(self._sums(*one))
+            for one in spans
+            if one[1] <= over and _is_a_day(one, asked.zone)
+        ]
+
+
+def _is_a_day(span: tuple[datetime, datetime], zone: ZoneInfo) -> bool:
+    start, end = span
+    return floor(start, Unit.DAY, zone) == start and after(start, Unit.DAY, zone) == end
+
+
+def _values(sums: Sequence[int]) -> Mapping[str, int]:
+    """The figures that are watched, corrections included."""
+    values = dict(zip(MEASURES, sums, strict=False))
+    return {
+        "requests": values["requests"],
+        "errors": values["errors"],
+        "tokens": values["tokens"] + values["adjusted_tokens"],
+        "credits": values["credits"] + values["adjusted_credits"],
+    }
+
+
+def _together(routes: Iterable[Cell]) -> list[Cell]:
+    """Cells by service and route, by service."""
+    found = defaultdict[Any, list[Cell]](list)
+    for one in routes:
+        found[one.key[:1]].append(one)
+    return _by_requests([Cell(key, 0, added(ones)) for key, ones in found.items()])
+
+
+def _by_requests(cells: Iterable[Cell]) -> list[Cell]:
+    return sorted(cells, key=lambda one: (-one.sums[0], one.key))
+
+
+def _largest(query: AnalyticsQuery, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    chosen = sorted(cells, key=lambda one: (-_values(one.sums)[query.sort], one.key))[
+        : query.limit
+    ]
+    return _listed(("service",), Found(chosen, len(chosen)))
+
+
+def _listed(dimensions: Sequence[str], found: Found) -> list[dict[str, Any]]:
+    return [{**named(dimensions, one.key), **measured(one.sums)} for one in found.cells]
+
+
+def _performance(dimensions: Sequence[str], cell: Cell) -> dict[str, Any]:
+    sums = measured(cell.sums)
+    return {
+        **named(dimensions, cell.key),
+        **{
+            name: sums[name]
+            for name in ("requests", "errors", "errorRate", "averageMs")
+        },
+        **trends.quantiles(cell.sums[len(MEASURES) :]),
+    }
