@@ -90,7 +90,8 @@ def _rows(file: Path, kind: str) -> Iterable[Mapping[str, Any]]:
                 "items"
             ]
             return items
-    raise ValueError("csv, json, ndjson or parquet was expected")
+        case _:
+            raise ValueError("csv, json, ndjson or parquet was expected")
 
 
 def _of_csv(file: Path) -> Iterator[Mapping[str, Any]]:
