@@ -7,10 +7,11 @@ from a user's other groups: by as much as all of them in the range took away, a 
 may be above its user's sum.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from control.usage_totals import MEASURES, ORDERS, USER, Cell, Cells, Found, Snapshot
+from control.usage_totals import USER, Cell, Cells, Found, Snapshot
 
 #: With more candidates than this nothing would be saved.
 MOST_USERS: Final = 1000
@@ -26,8 +27,7 @@ async def largest(snapshot: Snapshot, cells: Cells) -> Found:
 
 
 def _is_many_users(cells: Cells) -> bool:
-    is_by_more = USER in cells.dimensions and len(cells.dimensions) > 1
-    return is_by_more and USER not in dict(cells.where)
+    return USER in cells.dimensions and USER not in dict(cells.where)
 
 
 async def _by_user(snapshot: Snapshot, cells: Cells) -> Found | None:
@@ -35,28 +35,30 @@ async def _by_user(snapshot: Snapshot, cells: Cells) -> Found | None:
     if cells.order is None or cells.limit is None:
         return None
     last = cells.limit + cells.offset
-    ranked = await snapshot.cells(
-        replace(cells, dimensions=(USER,), limit=MOST_USERS, offset=0)
-    )
-    users = [one.key for one in ranked.cells]
-    first = replace(_of(cells, users[:last]), limit=1, offset=last - 1)
-    worst = (await snapshot.cells(first)).cells
-    if not worst or not last <= len(users):
+    ranking = replace(cells, is_ranking=True, offset=0)
+    users = await snapshot.cells(replace(ranking, dimensions=(USER,), limit=MOST_USERS))
+    if not last <= len(users.cells):
         return None
-    least = _value(worst[0], cells.order)
-    least -= await snapshot.taken_away(cells.start, cells.end, cells.order)
-    candidates = [one.key for one in ranked.cells if _value(one, cells.order) >= least]
-    if len(candidates) == MOST_USERS:
+    chosen, groups = list(users.cells[:last]), users.groups
+    if cells.dimensions != (USER,):
+        chosen, groups = await _candidates(snapshot, ranking, users.cells, last), None
+    if len(chosen) == MOST_USERS:
         return None
-    found = await snapshot.cells(_of(cells, candidates))
-    return Found(found.cells, None)
+    return Found((await snapshot.cells(_of(cells, chosen))).cells, groups)
 
 
-def _of(cells: Cells, users: list[tuple[str | int, ...]]) -> Cells:
-    return replace(
-        cells, where=(*cells.where, (USER, tuple(sorted(key[0] for key in users))))
+async def _candidates(
+    snapshot: Snapshot, ranking: Cells, users: Sequence[Cell], last: int
+) -> list[Cell]:
+    """The users who may have one of the first `last` groups."""
+    worst = replace(_of(ranking, users[:last]), limit=1, offset=last - 1)
+    (cell,) = (await snapshot.cells(worst)).cells
+    least = sum(cell.sums) - await snapshot.taken_away(
+        ranking.start, ranking.end, str(ranking.order)
     )
+    return [one for one in users if sum(one.sums) >= least]
 
 
-def _value(cell: Cell, order: str) -> int:
-    return sum(cell.sums[MEASURES.index(name)] for name in ORDERS[order])
+def _of(cells: Cells, users: Sequence[Cell]) -> Cells:
+    ids = tuple(sorted(one.key[0] for one in users))
+    return replace(cells, where=(*cells.where, (USER, ids)))

@@ -55,6 +55,8 @@ class Cells:
     where: Where = ()
     periods: tuple[datetime, ...] = ()
     has_latency: bool = False
+    #: Only what `order` needs is summed.
+    is_ranking: bool = False
     order: str | None = None
     limit: int | None = None
     offset: int = 0
@@ -66,6 +68,8 @@ class Cells:
 
     @property
     def measures(self) -> tuple[str, ...]:
+        if self.is_ranking and self.order is not None:
+            return ORDERS[self.order]
         return (*MEASURES, *LATENCY_BUCKETS) if self.has_latency else MEASURES
 
 

@@ -127,11 +127,8 @@ class _Query:
         )
 
     def _adjustments(self, span: Span) -> None:
-        measures = {
-            **dict.fromkeys(self._cells.measures, "0"),
-            "adjusted_tokens": "a.tokens",
-            "adjusted_credits": "a.credits",
-        }
+        given = {"adjusted_tokens": "a.tokens", "adjusted_credits": "a.credits"}
+        measures = {name: given.get(name, "0") for name in self._cells.measures}
         self._part(
             f"{TABLE_USAGE_ADJUSTMENTS} a JOIN {TABLE_USAGE_LOGS} r "
             "ON r.id = a.usage_id AND r.created_at = a.usage_created_at",

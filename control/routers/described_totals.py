@@ -144,6 +144,10 @@ SUMMARY_PARAMETERS: Final = parameters(
         maximum=summary.MAX_OFFSET,
     ),
 )
+#: FastAPI leaves nulls out of an example; where one may be, this has a value.
+_PERIODS: Final = [
+    {"start": "2026-11-01T00:00:00Z", "end": "2026-11-02T00:00:00Z", **_MEASURED}
+]
 SUMMARY: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "model": Summary,
@@ -151,23 +155,13 @@ SUMMARY: Final[dict[int | str, dict[str, Any]]] = {
             "Totals, the largest groups, and what the others add up to",
             {
                 "range": _RANGE,
-                "groupBy": ["service"],
+                "groupBy": ["service", "day"],
                 "sort": "credits",
                 "includesAdjustments": True,
                 "totals": _MEASURED,
-                "periods": None,
-                "items": [{"service": "openai", **_MEASURED, "periods": None}],
-                "other": {
-                    "groups": 0,
-                    **_MEASURED,
-                    **dict.fromkeys(
-                        ("requests", "errors", "tokens", "credits"),
-                        0,
-                    ),
-                    "errorRate": None,
-                    "averageMs": None,
-                    "periods": None,
-                },
+                "periods": _PERIODS,
+                "items": [{"service": "openai", **_MEASURED, "periods": _PERIODS}],
+                "other": {"groups": 3, **_MEASURED, "periods": _PERIODS},
                 "isFromCache": False,
                 "completeThrough": "2026-11-02T23:59:58.120000Z",
             },
@@ -340,13 +334,7 @@ ANALYTICS: Final[dict[int | str, dict[str, Any]]] = {
                     "totals": _MEASURED,
                     "change": {"requests": _CHANGE, "credits": _CHANGE},
                 },
-                "trend": [
-                    {
-                        "start": "2026-11-01T00:00:00Z",
-                        "end": "2026-11-02T00:00:00Z",
-                        **_MEASURED,
-                    }
-                ],
+                "trend": _PERIODS,
                 "peakHours": {
                     "byHourOfDay": [{"hour": 14, "averageRequests": 90.5}],
                     "busiest": {
