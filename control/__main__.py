@@ -41,7 +41,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             if await control.start(stop):
                 await ads.start()
                 closing.push_async_callback(ads.stop, settings.drain_timeout_s)
-                repeating.append(asyncio.create_task(control.following.run(stop)))
+                repeating += [
+                    asyncio.create_task(one.run(stop))
+                    for one in (control.following, control.alerting)
+                ]
                 await stop.wait()
         finally:
             stop.set()

@@ -6,6 +6,7 @@ from fastapi.responses import JSONResponse
 from control import answers
 from control.deps import Deps
 from control.routers import (
+    alerts,
     audit,
     config,
     console,
@@ -37,6 +38,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(audit.router(deps))
     app.include_router(me.router(deps))
     app.include_router(explain.router(deps))
+    app.include_router(alerts.router(deps))
     app.include_router(console.router(deps))
     _operations(app, deps)
     return app

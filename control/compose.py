@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from control.access import Access
+from control.alerting import Alerting, AlertPorts
+from control.alerts_postgres import PostgresAlertStore
 from control.answer_cache import AnswerCache
 from control.audit_postgres import PostgresAuditLog
 from control.balance import HttpBalances
@@ -32,6 +34,7 @@ from control.tokens import TokenIssuer
 from control.usage_totals_postgres import PostgresTotals
 from control.validate import Validator, find_envoy
 from control.values import UnknownVariable, substitute
+from control.webhook import HttpWebhooks
 from control.window_sums_postgres import PostgresWindowSums
 from control.xds.cache import SnapshotCache
 from runtime import redis
@@ -60,6 +63,8 @@ class Control:
     client: Redis
     file: GatewayConfig
     balances: HttpBalances
+    webhooks: HttpWebhooks
+    alerting: Alerting
 
     async def start(self, stop: asyncio.Event) -> bool:
         """Put a configuration in force; False if stopped before.
@@ -83,6 +88,7 @@ class Control:
 
     async def close(self) -> None:
         await self.balances.aclose()
+        await self.webhooks.aclose()
         await self.client.aclose()
         await self.database.close()
 
@@ -132,6 +138,8 @@ def build(settings: Settings, metrics: Metrics) -> Control:
             balances=balances,
             sums=PostgresWindowSums(database),
             stories=PostgresStories(database),
+            alerts=PostgresAlertStore(database),
+            webhook_networks=settings.webhook_networks,
         ),
         revocations=RedisRevocations(client),
         registry=registry,
@@ -141,6 +149,7 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         metrics=metrics,
         clock=clock,
     )
+    webhooks = HttpWebhooks(settings.webhook_networks, settings.webhook_timeout_s)
     discovery = DiscoveryService(snapshots)
     return Control(
         deps,
@@ -152,7 +161,21 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         client,
         settings.gateway_config(),
         balances,
+        webhooks,
+        _alerting(deps, webhooks, settings.alert_interval_s),
     )
+
+
+def _alerting(deps: Deps, webhooks: HttpWebhooks, interval_s: float) -> Alerting:
+    ports = AlertPorts(
+        store=deps.live.alerts,
+        sums=deps.live.sums,
+        usage=deps.usage,
+        webhooks=webhooks,
+        clock=deps.clock,
+        metrics=deps.metrics,
+    )
+    return Alerting(ports, interval_s)
 
 
 def _access(

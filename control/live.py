@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from control.alert_store import AlertStore
 from control.balance import Balances
 from control.counters import Counters
 from control.explain import Stories
+from control.webhook_policy import Network
 from control.window_sums import WindowSums
 
 
@@ -16,3 +18,6 @@ class Live:
     balances: Balances
     sums: WindowSums
     stories: Stories
+    alerts: AlertStore
+    #: Where alerts may go beside public addresses.
+    webhook_networks: tuple[Network, ...] = ()

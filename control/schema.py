@@ -8,16 +8,21 @@ from sqlalchemy import (
     DateTime,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from runtime.contracts import (
+    TABLE_ALERT_OUTBOX,
+    TABLE_ALERT_RULES,
+    TABLE_ALERT_STATES,
     TABLE_AUDIT_LOG,
     TABLE_CONFIG_REVISIONS,
     TABLE_USAGE_PSEUDONYMS,
@@ -72,4 +77,50 @@ usage_pseudonyms: Final = Table(
         server_default=func.now(),
     ),
     Column("destroyed_at", DateTime(timezone=True)),
+)
+
+
+def _now(name: str) -> Column[object]:
+    return Column(
+        name, DateTime(timezone=True), nullable=False, server_default=func.now()
+    )
+
+
+alert_rules: Final = Table(
+    TABLE_ALERT_RULES,
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("document", JSONB, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default="1"),
+    _now("created_at"),
+    _now("updated_at"),
+)
+
+alert_states: Final = Table(
+    TABLE_ALERT_STATES,
+    metadata,
+    Column("rule", Text, primary_key=True),
+    Column("document", JSONB, nullable=False),
+    _now("updated_at"),
+)
+
+alert_outbox: Final = Table(
+    TABLE_ALERT_OUTBOX,
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("rule", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("starts_at", DateTime(timezone=True), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("body", JSONB, nullable=False),
+    _now("created_at"),
+    _now("next_at"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    Column("done_at", DateTime(timezone=True)),
+    UniqueConstraint("fingerprint", "starts_at", "status", name="alert_outbox_once"),
+    Index(
+        "alert_outbox_waiting", "rule", "id", postgresql_where=text("done_at IS NULL")
+    ),
 )

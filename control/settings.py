@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Self
 
@@ -45,6 +46,11 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
     websocket_on_authz_down: OnAuthzDown = OnAuthzDown.CLOSE
     access_log_transport: LogTransport = LogTransport.OTLP
     access_log_file: str | None = None
+    #: How often alert rules are evaluated; where they may be told of, beside public
+    #: addresses; and how long a webhook may take.
+    alert_interval_s: float = Field(default=15.0, ge=1, le=3600)
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    webhook_timeout_s: float = Field(default=5.0, gt=0, le=60)
     #: Who keeps the users' balances, and how long their answer is waited for.
     credits_service: str = "core-service"
     credits_path: str = Field(default="/api/credits/balance", pattern=r"^/[!-~]*$")

@@ -241,6 +241,9 @@ def _control(plan: Plan) -> Spec:
         "HUBGATE_ACCESS_LOG_FILE": str(plan.access_log),
         "HUBGATE_ENVOY_BINARY": str(binaries.envoy()),
         "HUBGATE_OPS_LISTEN": "",
+        # On one machine, who is told of alerts is on it, too.
+        "HUBGATE_WEBHOOK_NETWORKS": settings.environ.get("HUBGATE_WEBHOOK_NETWORKS")
+        or "127.0.0.0/8,::1/128",
     }
     for kind in SIDECARS:
         sockets = [plan.socket(f"{kind}-{number}") for number in range(_REPLICAS)]

@@ -309,6 +309,9 @@ TABLE_USAGE_CHAINS: Final = "usage_chains"
 TABLE_USAGE_SEALS: Final = "usage_seals"
 TABLE_CONFIG_REVISIONS: Final = "config_revisions"
 TABLE_AUDIT_LOG: Final = "audit_log"
+TABLE_ALERT_RULES: Final = "alert_rules"
+TABLE_ALERT_STATES: Final = "alert_states"
+TABLE_ALERT_OUTBOX: Final = "alert_outbox"
 TABLE_USAGE_PSEUDONYMS: Final = "usage_pseudonyms"
 
 #: Upper edges of the latency buckets, in milliseconds; one more bucket is open.

@@ -10,6 +10,9 @@ from prometheus_client import generate_latest as generate
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 MetricName = Literal[
+    "hubgate_alerts_evaluated_total",
+    "hubgate_alerts_firing",
+    "hubgate_alerts_messages_total",
     "hubgate_authz_decisions_total",
     "hubgate_authz_journal_lines_total",
     "hubgate_authz_sessions",
@@ -128,6 +131,24 @@ METRICS: tuple[Metric, ...] = (
         "1 while Redis announces changes and answers are kept, else 0",
     ),
     # control
+    Metric(
+        "hubgate_alerts_evaluated_total",
+        Kind.COUNTER,
+        "Evaluations of alert rules by result: ok, failed (its state stays)",
+        ("result",),
+    ),
+    Metric(
+        "hubgate_alerts_firing",
+        Kind.GAUGE,
+        "Alert rules that fire, as the control that evaluates them sees it",
+    ),
+    Metric(
+        "hubgate_alerts_messages_total",
+        Kind.COUNTER,
+        "Attempts to tell a webhook by result: delivered, failed (tried again),"
+        " given_up (after three days)",
+        ("result",),
+    ),
     Metric(
         "hubgate_config_nacks_total",
         Kind.COUNTER,

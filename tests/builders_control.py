@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from control.access import Access
+from control.alert_store import MemoryAlertStore
 from control.answer_cache import AnswerCache
 from control.audit import MemoryAuditLog
 from control.balance import MemoryBalances
@@ -99,6 +100,7 @@ class Parts:
     health: Health = field(default_factory=Health)
 
     def __post_init__(self) -> None:
+        self.alerts = MemoryAlertStore(self.clock)
         self.store = MemoryConfigStore(self.clock)
         self.audit = MemoryAuditLog(self.clock)
         self.pseudonyms = MemoryPseudonyms(self.clock)
@@ -124,6 +126,7 @@ class Parts:
             balances=self.balances,
             sums=self.sums,
             stories=self.stories,
+            alerts=self.alerts,
         )
 
     def deps(self, *, signs: bool = True) -> Deps:

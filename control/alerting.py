@@ -1,0 +1,156 @@
+"""Evaluates alert rules and tells of them: one control at a time, again and again."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from control.alert_rules import AlertRule, Metric, hour_of, score, usual_hours
+from control.alert_state import Status, failed, step
+from control.alert_store import AlertStore, Delivery, Kept
+from control.completeness import through
+from control.parameters import shown
+from control.store import QueryTimeout, StoreUnavailable, UsageQueries
+from control.webhook import NotDelivered, Webhooks
+from control.window_sums import WindowSums
+from runtime.clock import Clock
+from runtime.lifecycle import wait_or_stop
+from runtime.logs import get_logger
+from runtime.metrics import Metrics
+
+log = get_logger(__name__)
+
+#: Between looks at the outbox, and at who evaluates.
+TICK_S: Final = 1.0
+_AT_ONCE: Final = 8
+_LONGEST_PAUSE_S: Final = 300.0
+GIVES_UP_AFTER: Final = timedelta(days=3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertPorts:
+    """What alerting needs from outside."""
+
+    store: AlertStore
+    sums: WindowSums
+    usage: UsageQueries
+    webhooks: Webhooks
+    clock: Clock
+    metrics: Metrics
+
+
+class Alerting:
+    """One per control; only the one that holds the lock does anything."""
+
+    def __init__(self, ports: AlertPorts, interval_s: float) -> None:
+        self._ports = ports
+        self._interval_s = interval_s
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; what fails is tried again."""
+        while not stop.is_set():
+            try:
+                await self._lead(stop)
+            except StoreUnavailable as error:
+                log.warning("alerts are not evaluated now", error=str(error))
+            except Exception:
+                log.exception("alerts are not evaluated now")
+            await wait_or_stop(stop, TICK_S)
+
+    async def evaluate(self) -> None:
+        """Every rule once; raises StoreUnavailable."""
+        firing = 0
+        for kept in await self._ports.store.rules():
+            if kept.rule.enabled:
+                firing += await self._evaluate(kept) is Status.FIRING
+            elif kept.state.fired is not None:
+                await self._settle(kept, None, {"reason": "the rule is switched off"})
+        self._ports.metrics.set("hubgate_alerts_firing", firing)
+
+    async def deliver(self) -> None:
+        """What is due; raises StoreUnavailable."""
+        due = await self._ports.store.due(self._now(), _AT_ONCE)
+        await asyncio.gather(*(self._send(one) for one in due))
+
+    async def _lead(self, stop: asyncio.Event) -> None:
+        next_at = self._ports.clock.monotonic()
+        async with self._ports.store.leading() as held:
+            while await held() and not stop.is_set():
+                if self._ports.clock.monotonic() >= next_at:
+                    next_at = self._ports.clock.monotonic() + self._interval_s
+                    await self.evaluate()
+                await self.deliver()
+                await wait_or_stop(stop, TICK_S)
+
+    async def _evaluate(self, kept: Kept) -> Status:
+        try:
+            value, evidence = await self._figure(kept.rule)
+        except (QueryTimeout, StoreUnavailable) as error:
+            self._count("failed")
+            reason = "the query took too long" if _is_slow(error) else "no answer"
+            await self._ports.store.step(kept, failed(kept.state, reason), None)
+            return kept.state.status
+        self._count("ok")
+        return await self._settle(kept, value, evidence)
+
+    async def _settle(
+        self, kept: Kept, value: float | None, evidence: Mapping[str, Any]
+    ) -> Status:
+        state, message = step(
+            kept.rule, kept.state, self._now(), value=value, evidence=evidence
+        )
+        if await self._ports.store.step(kept, state, message) and message is not None:
+            log.info("alert", rule=kept.rule.id, status=message.status)
+        return state.status
+
+    async def _figure(self, rule: AlertRule) -> tuple[float | None, dict[str, Any]]:
+        instant = through(await self._ports.usage.watermarks())
+        window = rule.looks_at(self._now(), instant)
+        sums = await self._ports.sums.sums(window, rule.where.filter())
+        value = rule.figure(sums)
+        evidence: dict[str, Any] = {
+            "from": shown(window.start),
+            "until": shown(window.end),
+            "requests": sums.requests,
+            "completeThrough": None if instant is None else shown(instant),
+        }
+        if rule.metric is Metric.ANOMALY:
+            usual = await self._ports.sums.same_hours(
+                usual_hours(hour_of(window)), rule.where.filter()
+            )
+            value, judged = score(
+                value or 0.0, [rule.figure(one) or 0.0 for one in usual]
+            )
+            evidence |= judged
+        return value, {**evidence, "figure": value}
+
+    async def _send(self, delivery: Delivery) -> None:
+        store, now = self._ports.store, self._now()
+        try:
+            await self._ports.webhooks.send(
+                delivery.url, delivery.body, f"hubgate-{delivery.id}"
+            )
+        except NotDelivered as error:
+            gives_up = now - delivery.created_at > GIVES_UP_AFTER
+            pause = min(2.0**delivery.attempts, _LONGEST_PAUSE_S)
+            next_at = None if gives_up else now + timedelta(seconds=pause)
+            await store.postponed(delivery, str(error), next_at)
+            self._told("given_up" if gives_up else "failed")
+            log.warning("alert not delivered", rule=delivery.rule, reason=str(error))
+        else:
+            await store.delivered(delivery, now)
+            self._told("delivered")
+
+    def _count(self, result: str) -> None:
+        self._ports.metrics.inc("hubgate_alerts_evaluated_total", result=result)
+
+    def _told(self, result: str) -> None:
+        self._ports.metrics.inc("hubgate_alerts_messages_total", result=result)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._ports.clock.now(), UTC)
+
+
+def _is_slow(error: Exception) -> bool:
+    return isinstance(error, QueryTimeout)

@@ -1,0 +1,348 @@
+"""Rules are evaluated and told of, whatever is away meanwhile."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
+
+import httpx
+import pytest
+
+from control.alerting import GIVES_UP_AFTER, Alerting, AlertPorts
+from control.api import create_app
+from control.store import QueryTimeout
+from control.webhook import HttpWebhooks, MemoryWebhooks, NotDelivered
+from control.window_sums import Filter, MemoryWindowSums, Sums, Window
+from tests.builders import NOW, a_token
+from tests.builders_control import ADMIN_TOKEN, Parts
+
+ALERTS = "/control/v1/alerts"
+ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+URL = "https://alerts.example.com/hook"
+
+
+class SlowSums(MemoryWindowSums):
+    """A ledger that is too slow to answer."""
+
+    async def sums(self, window: Window, wanted: Filter) -> Sums:
+        raise QueryTimeout
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.parts = Parts()
+        self.webhooks = MemoryWebhooks()
+        self.alerting = self.new(self.parts.sums)
+
+    def new(self, sums: MemoryWindowSums) -> Alerting:
+        ports = AlertPorts(
+            store=self.parts.alerts,
+            sums=sums,
+            usage=self.parts.usage,
+            webhooks=self.webhooks,
+            clock=self.parts.clock,
+            metrics=self.parts.metrics,
+        )
+        return Alerting(ports, 15.0)
+
+    def calls(self, number: int, **changes: Any) -> None:
+        at = datetime.fromtimestamp(self.parts.clock.now(), UTC)
+        row = {
+            "created_at": at - timedelta(seconds=1),
+            "status": 200,
+            "tokens": 0,
+            "credits": 0,
+            "duration_ms": 5,
+            "service": "openai",
+            **changes,
+        }
+        self.parts.sums.rows += [row] * number
+
+    async def round(self, seconds: float = 15.0) -> None:
+        await self.alerting.evaluate()
+        await self.alerting.deliver()
+        self.parts.clock.advance(seconds)
+
+    @property
+    def told(self) -> list[str]:
+        return [str(body["status"]) for _, body in self.webhooks.sent]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+async def api(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(create_app(bench.parts.deps()))
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://c", headers=ADMIN
+    ) as client:
+        yield client
+
+
+async def put(api: httpx.AsyncClient, name: str = "a", **changes: Any) -> None:
+    body = {"metric": "volume", "threshold": 10, "window": "1m", "webhook": URL}
+    answer = await api.put(f"{ALERTS}/{name}", json={**body, **changes})
+    assert answer.status_code in (200, 201), answer.text
+
+
+async def state(api: httpx.AsyncClient, name: str = "a") -> dict[str, Any]:
+    answer = await api.get(f"{ALERTS}/{name}")
+    return dict(answer.json()["state"])
+
+
+async def test_an_alert_is_told_when_it_begins_and_when_it_ends(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api)
+    bench.calls(11)
+
+    for _ in range(3):
+        await bench.round()
+    while_it_fires, shown = bench.told, await state(api)
+    await bench.round(60)
+    await bench.round()
+
+    assert while_it_fires == ["firing"]
+    assert (shown["status"], shown["value"]) == ("firing", 11.0)
+    assert bench.told == ["firing", "resolved"]
+    assert bench.webhooks.sent[0][0] == URL
+
+
+async def test_only_the_calls_that_are_watched_count(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api, where={"service": "core"})
+    bench.calls(11)
+
+    await bench.round()
+
+    assert (await state(api))["evidence"]["requests"] == 0
+
+
+async def test_an_hour_that_is_unlike_the_others_is_an_anomaly(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api, metric="anomaly", window="1h", threshold=6)
+    hour = datetime.fromtimestamp(NOW // 3600 * 3600, UTC) - timedelta(minutes=30)
+    for week in range(1, 7):
+        bench.calls(20 + week, created_at=hour - timedelta(weeks=week))
+    bench.calls(200, created_at=hour)
+
+    await bench.round()
+
+    found = await state(api)
+    assert found["status"] == "firing"
+    assert found["evidence"]["sameHours"] == [21, 22, 23, 24, 25, 26, 0, 0]
+    assert found["evidence"]["value"] == 200
+
+
+async def test_a_webhook_that_is_away_gets_it_later(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api)
+    bench.calls(11)
+    bench.webhooks.failure = "answered with status 503"
+    for _ in range(4):
+        await bench.round(60)
+    bench.webhooks.failure = None
+
+    for _ in range(3):
+        await bench.round(60)
+
+    assert bench.told == ["firing", "resolved"]
+    failures = bench.parts.metrics.value(
+        "hubgate_alerts_messages_total", result="failed"
+    )
+    assert failures == 4
+
+
+async def test_after_days_a_message_is_given_up(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api)
+    bench.calls(11)
+    bench.webhooks.failure = "no answer"
+    await bench.round(GIVES_UP_AFTER.total_seconds() + 1)
+
+    await bench.round()
+
+    given_up = bench.parts.metrics.value(
+        "hubgate_alerts_messages_total", result="given_up"
+    )
+    assert given_up == 1
+
+
+async def test_a_ledger_that_does_not_answer_changes_nothing(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api)
+    bench.calls(11)
+    await bench.round()
+    bench.alerting = bench.new(SlowSums())
+
+    await bench.round(120)
+
+    found = await state(api)
+    assert (found["status"], found["error"]) == ("firing", "the query took too long")
+    assert bench.told == ["firing"]
+
+
+async def test_a_rule_that_is_switched_off_is_over(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api)
+    bench.calls(11)
+    await bench.round()
+    await put(api, enabled=False)
+
+    await bench.round()
+
+    assert bench.told == ["firing", "resolved"]
+
+
+async def test_a_control_that_does_not_lead_does_nothing(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api)
+    bench.calls(11)
+    bench.parts.alerts.is_leader = False
+    stop = asyncio.Event()
+
+    running = asyncio.create_task(bench.alerting.run(stop))
+    async with asyncio.timeout(5):
+        await asyncio.sleep(0)
+        stop.set()
+        await running
+
+    assert (await state(api))["evaluatedAt"] is None
+
+
+async def test_rules_are_put_read_listed_and_deleted(api: httpx.AsyncClient) -> None:
+    body = {"metric": "volume", "threshold": 1, "webhook": URL}
+
+    first = await api.put(f"{ALERTS}/a", json=body)
+    second = await api.put(f"{ALERTS}/a", json={**body, "threshold": 2})
+    listed = await api.get(ALERTS)
+    deleted = await api.delete(f"{ALERTS}/a")
+
+    assert (first.status_code, second.status_code) == (201, 200)
+    (item,) = listed.json()["items"]
+    assert (item["rule"]["id"], item["rule"]["threshold"]) == ("a", 2)
+    assert item["state"]["status"] == "inactive"
+    assert deleted.json() == {"deleted": "a"}
+    assert (await api.get(f"{ALERTS}/a")).status_code == 404
+    assert (await api.delete(f"{ALERTS}/a")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"metric": "volume", "threshold": 1}, "webhook"),
+        ({"metric": "x", "threshold": 1, "webhook": URL}, "metric"),
+        ({"metric": "volume", "threshold": "?", "webhook": URL}, "threshold"),
+        (
+            {"metric": "volume", "threshold": 1, "webhook": "https://10.0.0.1/"},
+            "webhook",
+        ),
+        ({"id": "b", "metric": "volume", "threshold": 1, "webhook": URL}, "id"),
+    ],
+)
+async def test_a_bad_rule_is_answered_by_field(
+    api: httpx.AsyncClient, body: dict[str, Any], field: str
+) -> None:
+    answer = await api.put(f"{ALERTS}/a", json=body)
+
+    assert answer.status_code == 422
+    assert [one["field"] for one in answer.json()["errors"]] == [field]
+
+
+async def test_rules_are_the_operators_alone(api: httpx.AsyncClient) -> None:
+    headers = {"authorization": f"Bearer {a_token(role='admin')}"}
+
+    for method in ("GET", "PUT", "DELETE"):
+        answer = await api.request(method, f"{ALERTS}/a", headers=headers)
+        assert answer.status_code == 401
+
+
+@asynccontextmanager
+async def a_receiver(status: str) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Answers with that status; `silence`: never."""
+    got: list[bytes] = []
+    open_: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_.append(writer)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        got.append(head + await reader.readexactly(length))
+        if status != "silence":
+            writer.write(
+                f"HTTP/1.1 {status}\r\nlocation: /elsewhere\r\n"
+                "content-length: 0\r\n\r\n".encode()
+            )
+            await writer.drain()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], got
+    finally:
+        server.close()
+        for writer in open_:
+            writer.close()
+
+
+async def send(url: str, *networks: str, deadline_s: float = 5.0) -> None:
+    webhooks = HttpWebhooks([ip_network(one) for one in networks], deadline_s)
+    try:
+        await webhooks.send(url, {"status": "firing"}, "hubgate-1")
+    finally:
+        await webhooks.aclose()
+
+
+async def test_a_message_is_posted_as_json() -> None:
+    async with a_receiver("204 No Content") as (port, got):
+        await send(f"http://localhost:{port}/a?b=c", "127.0.0.0/8", "::1/128")
+
+    ((head, _, body),) = [one.partition(b"\r\n\r\n") for one in got]
+    assert head.startswith(b"POST /a?b=c HTTP/1.1\r\n")
+    assert f"host: localhost:{port}".encode() in head.lower()
+    assert b"idempotency-key: hubgate-1" in head.lower()
+    assert json.loads(body) == {"status": "firing"}
+
+
+@pytest.mark.parametrize(
+    "status", ["302 Found", "307 Temporary Redirect", "400 Bad", "503 Away"]
+)
+async def test_only_a_good_answer_is_a_delivery(status: str) -> None:
+    async with a_receiver(status) as (port, got):
+        with pytest.raises(NotDelivered, match=status[:3]):
+            await send(f"http://127.0.0.1:{port}/", "127.0.0.0/8")
+
+    assert len(got) == 1
+
+
+async def test_a_webhook_has_its_deadline() -> None:
+    async with a_receiver("silence") as (port, _):
+        with pytest.raises(NotDelivered, match=r"within 0\.2 s"):
+            await send(f"http://127.0.0.1:{port}/", "127.0.0.0/8", deadline_s=0.2)
+
+
+async def test_a_name_of_a_private_address_is_not_called() -> None:
+    async with a_receiver("204 No Content") as (port, got):
+        with pytest.raises(NotDelivered, match="no public address"):
+            await send(f"https://localhost:{port}/secret")
+
+    assert got == []
+
+
+async def test_the_url_is_not_in_the_reason() -> None:
+    with pytest.raises(NotDelivered) as raised:
+        await send("http://127.0.0.1:1/s3cret", "127.0.0.0/8")
+
+    assert "s3cret" not in str(raised.value)
