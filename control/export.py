@@ -9,7 +9,7 @@ resumed (`skip` bytes of it) and why its manifest can be asked for at any time.
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -32,9 +32,6 @@ _SNAPSHOT: Final = re.compile(r"[A-Za-z0-9_-]{1,100000}", re.ASCII)
 EXPORTED: Final = (*COLUMNS, "adjusted_tokens", "adjusted_credits")
 #: Their names in a file.
 NAMES: Final = tuple(map(camel, EXPORTED))
-
-#: A row in the order of EXPORTED; `metadata` is JSON text.
-Row = tuple[Any, ...]
 
 
 class Format(StrEnum):
@@ -158,7 +155,7 @@ def parse_query(parameters: Mapping[str, str]) -> ExportQuery:
 
 @dataclass(slots=True)
 class Sums:
-    """What the rows of a file add up to; corrections are in neither sum of the rows."""
+    """What the rows of a file add up to; corrections are in no sum but their own."""
 
     rows: int = 0
     tokens: int = 0
@@ -166,20 +163,11 @@ class Sums:
     adjusted_tokens: int = 0
     adjusted_credits: int = 0
 
-    def add(self, rows: Sequence[Row]) -> None:
-        self.rows += len(rows)
-        for name, place in _SUMMED.items():
-            more = sum(row[place] for row in rows)
-            setattr(self, name, getattr(self, name) + more)
-
     def as_json(self) -> dict[str, int]:
-        return {camel(name): getattr(self, name) for name in ("rows", *_SUMMED)}
+        return {camel(name): getattr(self, name) for name in ("rows", *SUMMED)}
 
 
-_SUMMED: Final = {
-    name: EXPORTED.index(name)
-    for name in ("tokens", "credits", "adjusted_tokens", "adjusted_credits")
-}
+SUMMED: Final = ("tokens", "credits", "adjusted_tokens", "adjusted_credits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

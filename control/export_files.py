@@ -6,14 +6,14 @@ text in CSV and Parquet.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
 from pyarrow import compute, csv, parquet
 
-from control.export import EXPORTED, NAMES, Format, Row, Sums
+from control.export import EXPORTED, NAMES, Format, Sums
 from control.parameters import shown
 from control.usage import camel
 
@@ -34,18 +34,16 @@ _TYPES: Final = {
 SCHEMA: Final = pa.schema(
     [(camel(name), _TYPES.get(name, pa.string())) for name in EXPORTED]
 )
-_ID: Final = EXPORTED.index("id")
-_METADATA: Final = EXPORTED.index("metadata")
 _TIMES: Final = [EXPORTED.index(name) for name in ("created_at", "recorded_at")]
 
 
 class Encoder(Protocol):
-    """Turns chunks of rows to bytes; what comes of one may come out with a later."""
+    """Turns batches of SCHEMA to bytes; what comes of one may come out with a later."""
 
     def begin(self) -> bytes:
         """What stands before the rows."""
 
-    def add(self, rows: Sequence[Row]) -> bytes:
+    def add(self, rows: pa.RecordBatch) -> bytes:
         """At least one row."""
 
     def end(self, sums: Sums, through: datetime | None) -> bytes:
@@ -68,10 +66,10 @@ class _Csv:
     def begin(self) -> bytes:
         return (",".join(NAMES) + "\r\n").encode()
 
-    def add(self, rows: Sequence[Row]) -> bytes:
+    def add(self, rows: pa.RecordBatch) -> bytes:
         target = io.BytesIO()
         options = csv.WriteOptions(include_header=False, eol="\r\n")
-        csv.write_csv(_with_texts(_batch(rows)), target, options)
+        csv.write_csv(_with_texts(rows), target, options)
         return target.getvalue()
 
     def end(self, sums: Sums, through: datetime | None) -> bytes:
@@ -82,8 +80,8 @@ class _Ndjson:
     def begin(self) -> bytes:
         return b""
 
-    def add(self, rows: Sequence[Row]) -> bytes:
-        return "".join(f"{_as_json(row)}\n" for row in rows).encode()
+    def add(self, rows: pa.RecordBatch) -> bytes:
+        return "".join(f"{_as_json(row)}\n" for row in rows.to_pylist()).encode()
 
     def end(self, sums: Sums, through: datetime | None) -> bytes:
         return b""
@@ -98,8 +96,8 @@ class _Json:
     def begin(self) -> bytes:
         return b'{"items": ['
 
-    def add(self, rows: Sequence[Row]) -> bytes:
-        text = self._separator + ",\n".join(map(_as_json, rows))
+    def add(self, rows: pa.RecordBatch) -> bytes:
+        text = self._separator + ",\n".join(map(_as_json, rows.to_pylist()))
         self._separator = ",\n"
         return text.encode()
 
@@ -124,9 +122,9 @@ class _Parquet:
     def begin(self) -> bytes:
         return self._target.take()
 
-    def add(self, rows: Sequence[Row]) -> bytes:
-        self._waiting.append(_batch(rows))
-        self._count += len(rows)
+    def add(self, rows: pa.RecordBatch) -> bytes:
+        self._waiting.append(rows)
+        self._count += rows.num_rows
         if self._count >= _GROUP_ROWS:
             self._flush()
         return self._target.take()
@@ -167,28 +165,27 @@ class _Pipe(io.RawIOBase):
         return content
 
 
-def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
-    columns = list(zip(*rows, strict=True))
-    columns[_ID] = tuple(None if one is None else str(one) for one in columns[_ID])
+def batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    """Of rows by the names of EXPORTED."""
     arrays = [
-        pa.array(column, one.type) for column, one in zip(columns, SCHEMA, strict=True)
+        pa.array([row[name] for row in rows], one.type)
+        for name, one in zip(EXPORTED, SCHEMA, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def _with_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _with_texts(rows: pa.RecordBatch) -> pa.RecordBatch:
     """Instants as RFC 3339: Arrow's own text has a space in the middle."""
-    arrays = list(batch.columns)
+    arrays = list(rows.columns)
     for place in _TIMES:
         arrays[place] = compute.strftime(arrays[place], "%Y-%m-%dT%H:%M:%SZ")
     return pa.RecordBatch.from_arrays(arrays, list(NAMES))
 
 
-def _as_json(row: Row) -> str:
-    values = dict(zip(NAMES, row, strict=True))
+def _as_json(row: dict[str, Any]) -> str:
     # The document is passed on as it is: Python's numbers would lose digits.
-    metadata = values.pop("metadata")
-    text = json.dumps(values, ensure_ascii=False, default=_text)
+    metadata = row.pop("metadata")
+    text = json.dumps(row, ensure_ascii=False, default=_text)
     return f'{text[:-1]}, "metadata": {metadata}}}'
 
 

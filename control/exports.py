@@ -3,17 +3,29 @@
 import asyncio
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Final
+from uuid import UUID
+
+import pyarrow as pa
+from pyarrow import compute
 
 from control import pseudonyms
 from control.errors import ApiCode, ApiError
-from control.export import EXPORTED, ExportQuery, Manifest, Row, Snapshot, Sums
+from control.export import (
+    EXPORTED,
+    SUMMED,
+    ExportQuery,
+    Manifest,
+    Snapshot,
+    Sums,
+)
 from control.export_files import Encoder, encoder
 from control.export_rows import ExportRows
 from control.pseudonyms import Keys, Pseudonyms
+from control.usage import camel
 
 DEFAULT_AT_ONCE: Final = 4
 _OF_ONE_CALLER: Final = 2
@@ -88,7 +100,7 @@ class Exports:
         rows = self._named(query, self._rows.rows(query, snapshot))
         async with aclosing(_ahead(rows)) as pieces:
             async for piece in pieces:
-                sums.add(piece)
+                _add(sums, piece)
                 content = await asyncio.to_thread(file.add, piece)
                 if content:
                     yield content
@@ -103,20 +115,20 @@ class Exports:
         self._keep(query, made)
 
     async def _named(
-        self, query: ExportQuery, rows: AsyncIterator[Sequence[Row]]
-    ) -> AsyncGenerator[Sequence[Row], None]:
+        self, query: ExportQuery, rows: AsyncIterator[pa.RecordBatch]
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
         """With pseudonyms where they are wanted."""
         known: dict[str, bytes | None] = {}
         async for piece in rows:
             if not query.pseudonymize:
                 yield piece
                 continue
-            users = {row[_USER] for row in piece if row[_USER] is not None}
+            users = set(piece.column(_USER).to_pylist()) - {None}
             if len(known) > _MAX_KEYS:
                 known.clear()
             if new := sorted(users - known.keys()):
                 known.update(await self._names.keys(new))
-            yield [_pseudonymous(row, known) for row in piece]
+            yield _pseudonymous(piece, known)
 
     @asynccontextmanager
     async def _turn(self, caller: str) -> AsyncIterator[None]:
@@ -152,7 +164,7 @@ class _File:
         self.bytes = 0
         self._begun = self._encoder.begin()
 
-    def add(self, rows: Sequence[Row]) -> bytes:
+    def add(self, rows: pa.RecordBatch) -> bytes:
         return self._take(self._encoder.add(rows))
 
     def end(self, sums: Sums, snapshot: Snapshot) -> bytes:
@@ -166,18 +178,30 @@ class _File:
         return content[known:]
 
 
-def _pseudonymous(row: Row, keys: Keys) -> Row:
-    values = list(row)
-    user = values[_USER]
-    if user is not None:
-        values[_USER] = pseudonyms.of_user(user, keys[user])
-        values[_ID] = pseudonyms.of_row(values[_ID], keys[user])
-    return tuple(values)
+def _add(sums: Sums, rows: pa.RecordBatch) -> None:
+    sums.rows += rows.num_rows
+    for name in SUMMED:
+        more = compute.sum(rows.column(camel(name))).as_py() or 0
+        setattr(sums, name, getattr(sums, name) + more)
+
+
+def _pseudonymous(rows: pa.RecordBatch, keys: Keys) -> pa.RecordBatch:
+    users, ids = rows.column(_USER).to_pylist(), rows.column(_ID).to_pylist()
+    named = {user: pseudonyms.of_user(user, keys[user]) for user in {*users} - {None}}
+    arrays = list(rows.columns)
+    arrays[_USER] = pa.array([named.get(user) for user in users], pa.string())
+    hidden = [
+        id_ if user is None else pseudonyms.of_row(UUID(id_), keys[user])
+        for user, id_ in zip(users, ids, strict=True)
+    ]
+    texts = [None if one is None else str(one) for one in hidden]
+    arrays[_ID] = pa.array(texts, pa.string())
+    return pa.RecordBatch.from_arrays(arrays, schema=rows.schema)
 
 
 async def _ahead(
-    rows: AsyncIterator[Sequence[Row]],
-) -> AsyncGenerator[Sequence[Row], None]:
+    rows: AsyncIterator[pa.RecordBatch],
+) -> AsyncGenerator[pa.RecordBatch, None]:
     """The same; the next piece is read while one is worked on."""
     next_ = asyncio.ensure_future(anext(rows, None))
     try:
