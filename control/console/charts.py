@@ -22,7 +22,6 @@ _HEIGHT: Final = 220
 _TICKS: Final = 4
 _LABEL_PX: Final = 64
 _GAP_SHARE: Final = 0.2
-_LEVELS: Final = 5
 #: Below it there is nothing to see.
 _LEAST: Final = 1e-9
 
@@ -108,29 +107,6 @@ def line(chart: Chart, width: int) -> str:
     return tostring(svg, encoding="unicode")
 
 
-def hours(chart: Chart, width: int) -> str:
-    """A week of 24 hours a row: each series a day, the darker the more."""
-    width = max(NARROWEST, min(width, WIDEST))
-    row = 22
-    height = row * len(chart.series) + _BOTTOM
-    svg = _picture(chart, width, height)
-    cell = (width - _LEFT - _RIGHT) / max(len(chart.labels), 1)
-    most = max((value for one in chart.series for value in one.values), default=0)
-    for number, series in enumerate(chart.series):
-        top = number * row
-        _text(svg, series.name, _LEFT - 6, top + row / 2 + 4, "end")
-        for index, value in enumerate(series.values):
-            left = _LEFT + index * cell
-            shape = _rectangle(svg, left, top + 1, cell - 1, row - 2)
-            shape.set("class", f"heat{_level(value, most)}")
-            label = f"{series.name} {chart.labels[index]}: {compact(value)}"
-            SubElement(shape, "title").text = label
-    step = 6 if cell * 3 < _LABEL_PX else 3
-    for index in range(0, len(chart.labels), step):
-        _text(svg, chart.labels[index], _LEFT + index * cell, height - 8, "start")
-    return tostring(svg, encoding="unicode")
-
-
 def bar(share: float) -> str:
     """A share of a whole, beside its figure in a table: says nothing of its own."""
     width = 100
@@ -204,10 +180,6 @@ def _axis(svg: Element, plot: _Plot, labels: Sequence[str]) -> None:
         # The last must not run over the edge.
         middle = min(middle, plot.width - _RIGHT - _LABEL_PX / 3)
         _text(svg, labels[index], middle, _HEIGHT - 8, "middle")
-
-
-def _level(value: float, most: float) -> int:
-    return 0 if value <= 0 else max(1, math.ceil(_LEVELS * value / most))
 
 
 def _rectangle(

@@ -5,20 +5,19 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from control.console import figures
+from control.console.filters import Filters
 from control.console.sections import Row, Section, Table
 
 PATH: Final = "/api/usage/completeness"
-KEY: Final = "completeness"
-TITLE: Final = "Completeness"
 _COUNTED: Final = ("admitted", "recorded", "unsettled", "quarantined")
 
 
-def read(body: Mapping[str, Any], zone: ZoneInfo) -> Section:
+def read(body: Mapping[str, Any], chosen: Filters) -> Section:
     """What each gateway claims, and what they counted in the last hour."""
     nodes = Table(
         "Gateways and up to when all of their requests are in the ledger",
         ("Gateway", "Complete up to", "By", "On the way", "State"),
-        tuple(_node(one, zone) for one in body["nodes"]),
+        tuple(_node(one, chosen.zone) for one in body["nodes"]),
     )
     minutes = body["minutes"]
     counts = Table(
@@ -26,7 +25,7 @@ def read(body: Mapping[str, Any], zone: ZoneInfo) -> Section:
         ("Gateway", *(name.capitalize() for name in _COUNTED)),
         tuple(_counts(name, minutes) for name in _nodes(minutes)),
     )
-    return Section(key=KEY, title=TITLE, tables=[nodes, counts])
+    return Section(key="completeness", title="Completeness", tables=[nodes, counts])
 
 
 def _node(node: Mapping[str, Any], zone: ZoneInfo) -> Row:

@@ -113,7 +113,7 @@ def ranking(answer: Sums, title: str, dimension: str, chosen: Filters) -> Table:
     others = answer["other"]
     if _is_some(others):
         count = others["groups"]
-        name = _OTHERS if count is None else f"{figures.whole(count)} others"
+        name = _OTHERS if count is None else f"{figures.whole(count)} more"
         rows.append((name, others))
     whole = answer["totals"][chosen.measure]
     return Table(

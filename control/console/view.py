@@ -8,79 +8,59 @@ from urllib.parse import urlencode
 
 from control.access import Caller
 from control.console import calls as call_list
-from control.console import completeness, figures, render, standing, totals
+from control.console import completeness, figures, insight, render, standing, totals
 from control.console.api import Found, Refusal, UsageApi
 from control.console.filters import FIELDS, Filters
-from control.console.sections import Section, View
+from control.console.sections import Section, Tile, View
 from runtime.contracts import ROLE_MANAGER
 
 Answer = Found | Refusal
+#: Each under the name of its question; those that are not for the reader are not there.
+Answers = Mapping[str, Answer]
+Read = Callable[[dict[str, Any], Filters], Section]
 
 #: From here on it is not the reader's filters that are in the way.
 _SERVER_ERROR = 500
+#: Sections that all may see, and those for who sees the usage of others, too.
+_OWN = (("errors", "Errors", "services", totals.error_rate),)
+_OF_OTHERS = (
+    ("latency", "Latency and errors", "analysis", insight.latency),
+    ("anomalies", "Anomalies", "analysis", insight.anomalies),
+    ("peaks", "Peak hours", "analysis", insight.peaks),
+    ("outlook", "Growth and outlook", "analysis", insight.outlook),
+    ("completeness", "Completeness", "nodes", completeness.read),
+)
 
 
 async def usage(api: UsageApi, caller: Caller, chosen: Filters) -> str | Refusal:
     """The view, as HTML; the API's refusal when it does not take the filters."""
-    asked = chosen.asked()
-    listed = {**asked, "limit": str(call_list.PAGE)}
-    zone = {"timeZone": chosen.zone.key}
     sees_others = caller.is_admin or caller.role == ROLE_MANAGER
-    by_service, by_model, calls, me, by_user, nodes = await asyncio.gather(
-        api.get(totals.PATH, _by("service", chosen, totals.COLOURED, over_time=True)),
-        api.get(totals.PATH, _by("model", chosen, totals.LISTED)),
-        api.get(call_list.PATH, listed),
-        api.get(standing.PATH, {**zone, "recent": "0"}),
-        _when(sees_others, api, totals.PATH, _by("userId", chosen, totals.LISTED)),
-        _when(caller.is_admin, api, completeness.PATH, {}),
-    )
-    refused = _refused(by_service, calls)
+    questions = _questions(chosen, caller, sees_others=sees_others)
+    found = await asyncio.gather(*(api.get(*one) for one in questions.values()))
+    answers = dict(zip(questions, found, strict=True))
+    refused = _refused(answers["services"], answers["calls"])
     if refused is not None:
         return refused
     view = View(
         title="All usage" if caller.is_admin else "Your usage",
         range=_range(chosen),
-        complete=_complete(by_service, calls, chosen=chosen),
+        complete=_complete(found, chosen),
         sees_others=sees_others,
-        tiles=totals.tiles(by_service.body["totals"])
-        if isinstance(by_service, Found)
-        else (),
-        wide=[
-            _section(
-                "over-time",
-                "Over time",
-                by_service,
-                lambda body: totals.over_time(body, chosen),
-            )
-        ],
-        narrow=[
-            _ranking("services", "Services", by_service, "service", chosen),
-            _ranking("models", "Models", by_model, "model", chosen),
-            *(_ranking("users", "Users", one, "userId", chosen) for one in by_user),
-        ],
-        below=[
-            _section(
-                "errors",
-                "Errors",
-                by_service,
-                lambda body: totals.error_rate(body, chosen),
-            ),
-            *(
-                _section(
-                    completeness.KEY,
-                    completeness.TITLE,
-                    one,
-                    lambda body: completeness.read(body, chosen.zone),
-                )
-                for one in nodes
-            ),
-        ],
-        limits=standing.read(me),
-        calls=call_list.read(calls, listed, chosen.zone, with_users=sees_others),
-        export_query=urlencode(asked),
-        services=_names(by_service, "service"),
-        models=_names(by_model, "model"),
-        users=[name for one in by_user for name in _names(one, "userId")],
+        tiles=_tiles(answers),
+        wide=_sections(
+            answers, chosen, ("over-time", "Over time", "services", totals.over_time)
+        ),
+        narrow=_rankings(answers, chosen),
+        below=_sections(answers, chosen, *_OWN, *(_OF_OTHERS if sees_others else ())),
+        limits=standing.read(answers["me"]),
+        calls=call_list.read(
+            *(answers["calls"], questions["calls"][1], chosen.zone),
+            with_users=sees_others,
+        ),
+        export_query=urlencode(chosen.asked()),
+        services=_names(answers, "services", "service"),
+        models=_names(answers, "models", "model"),
+        users=_names(answers, "users", "userId"),
     )
     return render.page(view, chosen)
 
@@ -95,26 +75,29 @@ async def calls(api: UsageApi, parameters: Mapping[str, str]) -> str | Refusal:
     return render.calls(rows)
 
 
-async def _when(
-    is_for_them: bool,  # noqa: FBT001 - read where it is called
-    api: UsageApi,
-    path: str,
-    parameters: Mapping[str, str],
-) -> Sequence[Answer]:
-    """The answer, or nothing for who would be refused it."""
-    return [await api.get(path, parameters)] if is_for_them else []
-
-
-def _by(
-    dimension: str, chosen: Filters, limit: int, *, over_time: bool = False
-) -> dict[str, str]:
-    """Parameters of the API: the largest groups, and all periods if wanted."""
-    return chosen.asked(
-        groupBy=f"{dimension},{chosen.granularity}" if over_time else dimension,
-        timeZone=chosen.zone.key,
-        sort=chosen.measure,
-        limit=str(limit),
-    )
+def _questions(
+    chosen: Filters, caller: Caller, *, sees_others: bool
+) -> dict[str, tuple[str, dict[str, str]]]:
+    """Paths and parameters of the API."""
+    zone = {"timeZone": chosen.zone.key}
+    sums = {**zone, "sort": chosen.measure}
+    largest = {**sums, "limit": str(totals.LISTED)}
+    by_period = f"service,{chosen.granularity}"
+    questions = {
+        "services": (
+            totals.PATH,
+            chosen.asked(**sums, groupBy=by_period, limit=str(totals.COLOURED)),
+        ),
+        "models": (totals.PATH, chosen.asked(**largest, groupBy="model")),
+        "analysis": (insight.PATH, chosen.asked(**sums)),
+        "calls": (call_list.PATH, chosen.asked(limit=str(call_list.PAGE))),
+        "me": (standing.PATH, {**zone, "recent": "0"}),
+    }
+    if sees_others:
+        questions["users"] = totals.PATH, chosen.asked(**largest, groupBy="userId")
+    if caller.is_admin:
+        questions["nodes"] = completeness.PATH, {}
+    return questions
 
 
 def _refused(*answers: Answer) -> Refusal | None:
@@ -130,26 +113,52 @@ def _refused(*answers: Answer) -> Refusal | None:
     return refusals[0] if len(refusals) == len(answers) else None
 
 
-def _section(
-    key: str, title: str, answer: Answer, read: Callable[[dict[str, Any]], Section]
-) -> Section:
-    if isinstance(answer, Refusal):
-        return Section(key=key, title=title, refusal=answer)
-    return read(answer.body)
+def _tiles(answers: Answers) -> Sequence[Tile]:
+    sums, analysis = answers["services"], answers["analysis"]
+    if isinstance(sums, Refusal):
+        return ()
+    tiles = totals.tiles(sums.body["totals"])
+    if isinstance(analysis, Refusal):
+        return tiles
+    return insight.compared(tiles, analysis.body)
 
 
-def _ranking(
-    key: str, title: str, answer: Answer, dimension: str, chosen: Filters
-) -> Section:
-    def read(body: dict[str, Any]) -> Section:
-        table = totals.ranking(body, title, dimension, chosen)
-        return Section(key=key, title=title, tables=[table])
+def _sections(
+    answers: Answers, chosen: Filters, *wanted: tuple[str, str, str, Read]
+) -> list[Section]:
+    """Those whose answer there is, or the reason why there is none."""
+    found = []
+    for key, title, name, read in wanted:
+        match answers.get(name):
+            case Refusal() as refusal:
+                found.append(Section(key=key, title=title, refusal=refusal))
+            case Found(body):
+                found.append(read(body, chosen))
+            case None:
+                pass  # not for this reader
+    return found
 
-    return _section(key, title, answer, read)
+
+def _rankings(answers: Answers, chosen: Filters) -> list[Section]:
+    def ranking(title: str, dimension: str) -> Read:
+        def read(body: dict[str, Any], chosen: Filters) -> Section:
+            table = totals.ranking(body, title, dimension, chosen)
+            return Section(key=title.lower(), title=title, tables=[table])
+
+        return read
+
+    return _sections(
+        answers,
+        chosen,
+        ("services", "Services", "services", ranking("Services", "service")),
+        ("models", "Models", "models", ranking("Models", "model")),
+        ("users", "Users", "users", ranking("Users", "userId")),
+    )
 
 
-def _names(answer: Answer, dimension: str) -> Sequence[str]:
-    if isinstance(answer, Refusal):
+def _names(answers: Answers, name: str, dimension: str) -> Sequence[str]:
+    answer = answers.get(name)
+    if not isinstance(answer, Found):
         return ()
     return [one[dimension] for one in answer.body["items"] if one[dimension]]
 
@@ -160,7 +169,7 @@ def _range(chosen: Filters) -> str:
     return f"From {start} to {end}, {chosen.zone.key}"
 
 
-def _complete(*answers: Answer, chosen: Filters) -> str:
+def _complete(answers: Sequence[Answer], chosen: Filters) -> str:
     """What holds for all of them: the earliest."""
     instants = [
         one.body["completeThrough"] for one in answers if isinstance(one, Found)

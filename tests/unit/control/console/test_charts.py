@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.console.charts import Chart, Series, bar, columns, hours, line, scale
+from control.console.charts import Chart, Series, bar, columns, line, scale
 
 TITLE = "Credits by day"
 
@@ -49,7 +49,7 @@ def test_nothing_is_drawn_outside_of_the_picture(
     labels = tuple(str(n) for n in range(len(values)))
     chart = a_chart(Series("a", tuple(values)), labels=labels)
 
-    for svg in (columns(chart, width), line(chart, width), hours(chart, width)):
+    for svg in (columns(chart, width), line(chart, width)):
         root = fromstring(svg)  # noqa: S314 - our own
         _, _, wide, high = map(float, root.attrib["viewBox"].split())
         for one in root.iter("rect"):
@@ -90,13 +90,6 @@ def test_the_rest_has_its_own_colour() -> None:
     assert chart.colour(0) == "c0"
     assert chart.colour(6) == "c5"
     assert chart.colour(7) == "rest"
-
-
-def test_an_hour_is_the_darker_the_more_it_had() -> None:
-    svg = hours(a_chart(Series("Mon", (0, 1)), Series("Tue", (50, 100))), 500)
-
-    classes = [one.attrib["class"] for one in shapes(svg, "rect")]
-    assert classes == ["heat0", "heat1", "heat3", "heat5"]
 
 
 @pytest.mark.parametrize(("share", "filled"), [(0, 0), (0.5, 50), (1, 100), (7, 100)])
