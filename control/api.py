@@ -3,7 +3,7 @@
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
-from control import answers
+from control import answers, openapi
 from control.deps import Deps
 from control.routers import (
     alerts,
@@ -22,10 +22,19 @@ from control.routers import (
 )
 from runtime import metrics as metric_list
 
+_OPEN = frozenset({"/health", "/health/ready", "/metrics"})
+
 
 def create_app(deps: Deps) -> FastAPI:
     """The application, with everything that it needs given."""
-    app = FastAPI(title="hubgate control", openapi_url=None, redirect_slashes=False)
+    # Without pages that would load their scripts from elsewhere.
+    app = FastAPI(
+        title="hubgate control",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=openapi.ERRORS,
+    )
     answers.install(app)
     app.include_router(config.router(deps))
     app.include_router(limits.router(deps))
@@ -41,6 +50,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(alerts.router(deps))
     app.include_router(console.router(deps))
     _operations(app, deps)
+    openapi.describe(app, _OPEN)
     return app
 
 

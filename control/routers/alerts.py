@@ -14,7 +14,7 @@ from control.alert_store import Kept
 from control.deps import Deps, json_object
 from control.errors import ApiCode, ApiError, invalid
 from control.parse import Problem
-from control.routers.described import Shown, example
+from control.routers.described import Shown, body_of, example
 from control.webhook_policy import Forbidden, check, literal, target
 
 Fields = dict[str, Any]
@@ -128,22 +128,7 @@ def _add_changing(api: APIRouter, deps: Deps) -> None:
             **example("The rule was changed; its state stays", EXAMPLE),
             201: {"description": "The rule is new", "model": Alert},
         },
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "application/json": {
-                        "schema": {
-                            **AlertRule.model_json_schema(
-                                by_alias=True,
-                                ref_template="#/components/schemas/{model}",
-                            )
-                        },
-                        "example": EXAMPLE_RULE,
-                    }
-                },
-            }
-        },
+        openapi_extra=body_of(AlertRule, EXAMPLE_RULE),
     )
     async def put(alert_id: str, request: Request) -> JSONResponse:
         rule = _rule(await json_object(request), alert_id)
