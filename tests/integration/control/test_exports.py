@@ -192,7 +192,7 @@ async def test_small_pieces_are_the_same_file(
     await room.archive(1)
     monkeypatch.setattr(export_rows, "CHUNK_ROWS", 3)
     monkeypatch.setattr(
-        export_rows, "_ROWS", export_rows._ROWS.replace("LIMIT 10000", "LIMIT 3")
+        export_rows, "_ROWS", export_rows._ROWS.replace("LIMIT 5000", "LIMIT 3")
     )
     in_pieces = await room.get()
 
