@@ -7,18 +7,18 @@ the speed of answers: who asks takes the hours where a sum is missing or stale.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import asyncpg
 
 from runtime.clock import Clock
-from runtime.contracts import TABLE_USAGE_HOURLY_TOTALS, TABLE_USAGE_TIERS
+from runtime.contracts import TABLE_USAGE_HOURLY_TOTALS
 from runtime.lifecycle import wait_or_stop
 from runtime.logs import get_logger
 from runtime.postgres import DatabaseRejected, DatabaseUnavailable, wrap_errors
 from usage_sink import tiers
-from usage_sink.tiers import Period
+from usage_sink.tiers import Period, next_month
 
 log = get_logger(__name__)
 
@@ -32,10 +32,6 @@ _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '5s'"
 _DAY: Final = timedelta(days=1)
 
 _FIRST: Final = f"SELECT min(hour) FROM {TABLE_USAGE_HOURLY_TOTALS}"
-_SUMMED: Final = f"""
-SELECT period, start, version FROM {TABLE_USAGE_TIERS} WHERE NOT is_stale
-"""
-
 _TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock($1)"
 
 _Connection = asyncpg.pool.PoolConnectionProxy
@@ -100,35 +96,30 @@ def days_of(month: date) -> list[date]:
     return [month + offset * _DAY for offset in range(count)]
 
 
-def next_month(month: date) -> date:
-    return (month.replace(day=28) + 4 * _DAY).replace(day=1)
-
-
 async def _summed(connection: _Connection) -> _Versions:
-    found = await connection.fetch(_SUMMED)
+    found = await connection.fetch(tiers.SUMMED)
     return {(Period(one["period"]), one["start"]): one["version"] for one in found}
 
 
 async def _sum_day(connection: _Connection, day: date) -> bool:
-    start = datetime.combine(day, time(), UTC)
     async with connection.transaction():
         if not await _is_ours(connection):
             return False
         await connection.execute(tiers.lock([day], is_shared=False))
-        await _make(connection, Period.DAY, day, start, start + _DAY)
+        await _make(connection, Period.DAY, day)
         await connection.execute(tiers.CURRENT, Period.DAY, day)
     return True
 
 
 async def _sum_month(connection: _Connection, month: date) -> bool:
     """Summed first and locked after: a writer never waits for a whole month's sum."""
-    end, days = next_month(month), days_of(month)
+    days = days_of(month)
     before = _versions(await _summed(connection), days)
     try:
         async with connection.transaction():
             if not await _is_ours(connection):
                 return False
-            await _make(connection, Period.MONTH, month, month, end)
+            await _make(connection, Period.MONTH, month)
             await connection.execute(tiers.lock(days, is_shared=False))
             await _expect(connection, days, before)
             await connection.execute(tiers.CURRENT, Period.MONTH, month)
@@ -157,13 +148,12 @@ async def _is_ours(connection: _Connection) -> bool:
     return bool(await connection.fetchval(_TRY_LOCK, _LOCK))
 
 
-async def _make(
-    connection: _Connection, period: Period, start: date, *bounds: object
-) -> None:
+async def _make(connection: _Connection, period: Period, start: date) -> None:
     """Replace the sums of a period."""
-    for table in period.tables:
-        await connection.execute(
-            f"DELETE FROM {table} WHERE {period.value} = $1", start
-        )
     for sums in tiers.SUMS[period]:
-        await connection.execute(sums, start, *bounds, timeout=_TIMEOUT_S)
+        await connection.execute(
+            f"DELETE FROM {sums.table} WHERE {period.value} = $1", start
+        )
+        await connection.execute(
+            sums.insert, start, *period.bounds(start), timeout=_TIMEOUT_S
+        )

@@ -54,6 +54,8 @@ async def _rebuild(connection: asyncpg.Connection, first: date, last: date) -> R
     left = tuple(row["day"] for row in found)
     days = [first + timedelta(days=at) for at in range((last - first).days + 1)]
     await connection.execute(tiers.make_stale(days))
+    # Also of days without sums: who keeps answers sees by it that others are right now.
+    await connection.executemany(tiers.MADE_AGAIN, [(day,) for day in days])
     hours = minutes = 0
     for day in days:
         if day not in left:

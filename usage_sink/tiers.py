@@ -12,7 +12,8 @@ the hours hold, in every snapshot.
 """
 
 from collections.abc import Iterable
-from datetime import date
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -42,22 +43,58 @@ class Period(StrEnum):
     DAY = "day"
     MONTH = "month"
 
-    @property
-    def tables(self) -> tuple[str, str]:
-        """Of the sums by user, and of those over all users."""
-        if self is Period.DAY:
-            return TABLE_USAGE_DAILY, TABLE_USAGE_DAILY_TOTALS
-        return TABLE_USAGE_MONTHLY, TABLE_USAGE_MONTHLY_TOTALS
+    def bounds(self, start: date) -> tuple[date, date]:
+        """Of what a period that begins at `start` is summed: instants, or days."""
+        if self is Period.MONTH:
+            return start, next_month(start)
+        first = datetime.combine(start, time(), UTC)
+        return first, first + timedelta(days=1)
+
+
+def next_month(month: date) -> date:
+    return (month.replace(day=28) + timedelta(days=4)).replace(day=1)
 
 
 def _sum(columns: Iterable[str]) -> str:
     return ", ".join(f"sum({one})::bigint" for one in columns)
 
 
-#: The sums of the hours from $2 until $3, for the day $1.
-_DAY_BY_USER: Final = f"""
-INSERT INTO {TABLE_USAGE_DAILY} (day, grain, value, user_id, {", ".join(_ADDED)})
-SELECT $1, CASE WHEN GROUPING(service) = 0 THEN 'service'
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """A table, and what it holds of the period $1, summed from $2 until $3."""
+
+    table: str
+    period: Period
+    columns: tuple[str, ...]
+    calculated: str
+
+    @property
+    def insert(self) -> str:
+        names = ", ".join((self.period.value, *self.columns))
+        return f"INSERT INTO {self.table} ({names}) {self.calculated}"
+
+    @property
+    def differences(self) -> str:
+        """How many rows are not what they must be."""
+        names = ", ".join((self.period.value, *self.columns))
+        return f"""
+WITH calculated AS MATERIALIZED ({self.calculated}),
+    kept AS (SELECT {names} FROM {self.table} WHERE {self.period.value} = $1)
+SELECT count(*) FROM (
+    (TABLE calculated EXCEPT TABLE kept) UNION ALL (TABLE kept EXCEPT TABLE calculated)
+) AS difference
+"""
+
+
+_BY_USER: Final = ("grain", "value", "user_id")
+SUMS: Final = {
+    Period.DAY: (
+        Sums(
+            TABLE_USAGE_DAILY,
+            Period.DAY,
+            (*_BY_USER, *_ADDED),
+            f"""
+SELECT $1::date, CASE WHEN GROUPING(service) = 0 THEN 'service'
         WHEN GROUPING(model) = 0 THEN 'model' WHEN GROUPING(route) = 0 THEN 'route'
         WHEN GROUPING(status_class) = 0 THEN 'status_class' ELSE 'user' END,
     coalesce(service, model, route, status_class::text, ''), user_id, {_sum(_ADDED)}
@@ -65,38 +102,60 @@ FROM {TABLE_USAGE_HOURLY} WHERE hour >= $2 AND hour < $3
 GROUP BY GROUPING SETS ((user_id), (user_id, service), (user_id, model),
     (user_id, route), (user_id, status_class))
 ORDER BY 2, 4
-"""
-_DAY_BY_ALL: Final = f"""
-INSERT INTO {TABLE_USAGE_DAILY_TOTALS} (day, {", ".join((*_BY_ALL, *_COUNTED))})
-SELECT $1, {", ".join(_BY_ALL)}, {_sum(_COUNTED)}
+""",
+        ),
+        Sums(
+            TABLE_USAGE_DAILY_TOTALS,
+            Period.DAY,
+            (*_BY_ALL, *_COUNTED),
+            f"""
+SELECT $1::date, {", ".join(_BY_ALL)}, {_sum(_COUNTED)}
 FROM {TABLE_USAGE_HOURLY_TOTALS} WHERE hour >= $2 AND hour < $3
 GROUP BY {", ".join(_BY_ALL)}
-"""
-#: The sums of the days from $2 until $3, for the month $1.
-_MONTH_BY_USER: Final = f"""
-INSERT INTO {TABLE_USAGE_MONTHLY} (month, grain, value, user_id, {", ".join(_ADDED)})
-SELECT $1, grain, value, user_id, {_sum(_ADDED)}
+""",
+        ),
+    ),
+    Period.MONTH: (
+        Sums(
+            TABLE_USAGE_MONTHLY,
+            Period.MONTH,
+            (*_BY_USER, *_ADDED),
+            f"""
+SELECT $1::date, grain, value, user_id, {_sum(_ADDED)}
 FROM {TABLE_USAGE_DAILY} WHERE day >= $2 AND day < $3
 GROUP BY grain, value, user_id ORDER BY grain, user_id
-"""
-_MONTH_BY_ALL: Final = f"""
-INSERT INTO {TABLE_USAGE_MONTHLY_TOTALS} (month, {", ".join((*_BY_ALL, *_COUNTED))})
-SELECT $1, {", ".join(_BY_ALL)}, {_sum(_COUNTED)}
+""",
+        ),
+        Sums(
+            TABLE_USAGE_MONTHLY_TOTALS,
+            Period.MONTH,
+            (*_BY_ALL, *_COUNTED),
+            f"""
+SELECT $1::date, {", ".join(_BY_ALL)}, {_sum(_COUNTED)}
 FROM {TABLE_USAGE_DAILY_TOTALS} WHERE day >= $2 AND day < $3
 GROUP BY {", ".join(_BY_ALL)}
-"""
-
-SUMS: Final = {
-    Period.DAY: (_DAY_BY_USER, _DAY_BY_ALL),
-    Period.MONTH: (_MONTH_BY_USER, _MONTH_BY_ALL),
+""",
+        ),
+    ),
 }
 
+#: Periods whose sums are current.
+SUMMED: Final = f"""
+SELECT period, start, version FROM {TABLE_USAGE_TIERS} WHERE NOT is_stale
+ORDER BY period, start
+"""
 #: The period $1 that begins at $2 has its sums.
 CURRENT: Final = f"""
 INSERT INTO {TABLE_USAGE_TIERS} AS t (period, start, is_stale, version)
 VALUES ($1, $2, false, 1)
 ON CONFLICT (period, start) DO UPDATE
 SET is_stale = false, version = t.version + 1, compacted_at = now()
+"""
+#: The sums by hour of the day $1 were made again.
+MADE_AGAIN: Final = f"""
+INSERT INTO {TABLE_USAGE_TIERS} AS t (period, start, is_stale, version)
+VALUES ('day', $1, true, 1)
+ON CONFLICT (period, start) DO UPDATE SET is_stale = true, version = t.version + 1
 """
 
 

@@ -6,7 +6,8 @@ In one snapshot of the database:
   database is there, so a rewritten suffix and an older copy are found.
 - `rows`: each seal's rows are there, are what they were, and no row is without seal.
 - `adjustments`: the same for corrections.
-- `rollups`: the sums by hour and minute are the sums of the rows.
+- `rollups`: the sums by hour and minute are the sums of the rows, and those of days
+  and months, where they are current, are the sums of the hours.
 - `guards`: the triggers that refuse changes are there and in force.
 
 Days that were archived and dropped are checked against their files by `archive`.
@@ -24,7 +25,8 @@ import asyncpg
 from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
 from runtime.postgres import wrap_errors
 from usage_sink import heads as heads_file
-from usage_sink import rollups
+from usage_sink import rollups, tiers
+from usage_sink.compaction import days_of
 from usage_sink.schema import TABLE_ARCHIVES, TABLE_CHAINS, TABLE_SEALS
 from usage_sink.seals import (
     BEFORE_SEALS,
@@ -34,6 +36,7 @@ from usage_sink.seals import (
     head_after,
     rows_digest,
 )
+from usage_sink.tiers import Period
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 _PREFETCH: Final = 2000
@@ -121,6 +124,7 @@ class _Verification:
         for day in await self._days(tables):
             report.days += 1
             await self._sums(day)
+        await self._tiers()
         await self._guards()
         report.archived_days = await self._connection.fetchval(
             f"SELECT count(*) FROM {TABLE_ARCHIVES} WHERE dropped_at IS NOT NULL"
@@ -264,6 +268,23 @@ SELECT count(*) FROM (
                     f"{table.name} differs from the rows of {day} in {wrong} places: "
                     f"`hubgate usage rebuild --from {day} --to {day}`",
                 )
+
+    async def _tiers(self) -> None:
+        """Sums of days and months that are not stale are those of hours and days."""
+        for row in await self._connection.fetch(tiers.SUMMED):
+            period, start = Period(row["period"]), row["start"]
+            for sums in tiers.SUMS[period]:
+                wrong = await self._connection.fetchval(
+                    sums.differences, start, *period.bounds(start)
+                )
+                if wrong:
+                    last = start if period is Period.DAY else days_of(start)[-1]
+                    self._find(
+                        "rollups",
+                        f"{sums.table} differs from finer sums for the {period} of "
+                        f"{start} in {wrong} places: "
+                        f"`hubgate usage rebuild --from {start} --to {last}`",
+                    )
 
     async def _guards(self) -> None:
         for table, missing in await self._connection.fetch(_UNGUARDED):

@@ -12,6 +12,7 @@ from usage_sink.adjustments import Adjustment
 from usage_sink.compaction import compact, days_due, months_due
 from usage_sink.rebuild import rebuild
 from usage_sink.tiers import Period
+from usage_sink.verify import verify
 
 pytestmark = pytest.mark.integration
 
@@ -175,3 +176,45 @@ def test_a_month_is_due_when_all_its_days_are_summed() -> None:
     assert months_due(first, end, days) == [date(2026, 10, 1)]
     assert months_due(first, end, {(Period.DAY, first): 1}) == []
     assert months_due(first, date(2026, 10, 31), days) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "period"),
+    [
+        ("usage_daily", "day of 2026-10-30"),
+        ("usage_daily_totals", "day of 2026-10-30"),
+        ("usage_monthly", "month of 2026-10-01"),
+        ("usage_monthly_totals", "month of 2026-10-01"),
+    ],
+)
+async def test_a_sum_that_was_changed_is_found_and_made_again(
+    pool: asyncpg.Pool, fresh_database_url: str, table: str, period: str
+) -> None:
+    await write(pool, FIRST, LAST_OCTOBER)
+    await compact(pool, NOW.timestamp())
+    before = await verify(fresh_database_url, None)
+    await pool.execute(f"UPDATE {table} SET tokens = tokens + 1")
+
+    found = await verify(fresh_database_url, None)
+    await rebuild(fresh_database_url, date(2026, 10, 1), date(2026, 10, 31))
+    await compact(pool, NOW.timestamp())
+    after = await verify(fresh_database_url, None)
+
+    assert before.is_good
+    assert any(
+        finding.problem.startswith(f"{table} differs from finer sums for the {period}")
+        for finding in found.findings
+    )
+    assert after.findings == []
+
+
+async def test_other_tasks_stay_free_while_another_sink_sums(
+    pool: asyncpg.Pool,
+) -> None:
+    await write(pool, FIRST)
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(1752523371)")
+
+        assert await compact(pool, NOW.timestamp()) == 0
+
+    assert await compact(pool, NOW.timestamp()) > 0
