@@ -8,6 +8,7 @@ from control.deps import Deps
 from control.routers import (
     alerts,
     audit,
+    completeness,
     config,
     console,
     explain,
@@ -42,6 +43,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(instances.router(deps))
     app.include_router(tokens.router(deps))
     app.include_router(usage.router(deps))
+    app.include_router(completeness.router(deps))
     app.include_router(summary.router(deps))
     app.include_router(export.router(deps))
     app.include_router(audit.router(deps))

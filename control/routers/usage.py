@@ -7,24 +7,29 @@ from fastapi import APIRouter, Request
 
 from control.access import Caller
 from control.audit import Action
-from control.completeness import answer, parse_range, through
+from control.completeness import through
 from control.deps import Deps, once
-from control.errors import ApiError
+from control.routers.described_logs import ANSWER, PARAMETERS, PARAMETERS_OF_USER
 from control.usage import UsageQuery, page, parse_query, parse_query_of_user
-from runtime.contracts import ErrorCode
 
 
 def router(deps: Deps) -> APIRouter:
     """The caller's own token decides; headers that name a user count for nothing."""
-    api = APIRouter(prefix="/api/usage")
+    api = APIRouter(prefix="/api/usage", tags=["usage"])
 
-    @api.get("/logs")
+    @api.get("/logs", openapi_extra=PARAMETERS, responses=ANSWER)
     async def logs(request: Request) -> dict[str, Any]:
+        """What was used, call by call."""
         caller = await deps.caller(request)
         return await answer_page(request, caller, parse_query(once(request)))
 
-    @api.get("/users/{user_id:path}/logs")
+    @api.get(
+        "/users/{user_id:path}/logs",
+        openapi_extra=PARAMETERS_OF_USER,
+        responses=ANSWER,
+    )
     async def logs_of_user(user_id: str, request: Request) -> dict[str, Any]:
+        """What one user used, call by call."""
         caller = await deps.caller(request)
         query = parse_query_of_user(user_id, once(request))
         return await answer_page(request, caller, query)
@@ -41,14 +46,5 @@ def router(deps: Deps) -> APIRouter:
         if query.aggregate:
             found["totals"] = (await deps.usage.totals(query.chosen)).as_json()
         return found
-
-    @api.get("/completeness")
-    async def completeness(request: Request) -> dict[str, Any]:
-        caller = await deps.caller(request)
-        if not caller.is_admin:
-            raise ApiError(403, ErrorCode.FORBIDDEN, "Only administrators may see this")
-        range_ = parse_range(once(request), deps.clock.now())
-        marks = await deps.usage.watermarks()
-        return answer(marks, await deps.usage.minutes(range_))
 
     return api
