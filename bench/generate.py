@@ -1,8 +1,9 @@
 """A ledger full of plausible rows, for measuring queries. Used by `bench.queries`.
 
 Users are drawn unevenly (a few heavy ones, many light ones), hours follow the working
-day, a third of the calls are AI calls. The rows are the same for the same arguments.
-They are not sealed: seals say where a row came from, and these came from nowhere.
+day, a third of the calls are AI calls. They come in the order of time, as in life. The
+rows are the same for the same arguments. They are not sealed: seals say where a row
+came from, and these came from nowhere.
 """
 
 import asyncio
@@ -58,6 +59,7 @@ CROSS JOIN LATERAL (SELECT CASE WHEN k.model IS NULL OR s.status <> 200 THEN NUL
 CROSS JOIN LATERAL (SELECT $1::timestamptz + make_interval(
     hours => floor(24 * (0.5 + (d.hour - 0.5) * (0.6 + 0.4 * abs(d.hour - 0.5))))::int,
     secs => floor(3600e6 * d.second) / 1e6) AS at) AS t
+ORDER BY t.at
 """
 
 _KINDS: Final = """

@@ -4,7 +4,7 @@ Groups are the largest ones by `sort`; what the others add up to is told as `oth
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -117,7 +117,6 @@ class _Summary:
 
     async def answer(self) -> dict[str, Any]:
         query = self._query
-        whole = (await self._snapshot.cells(self._cells(periods=query.periods))).cells
         found = Found((), 0)
         if query.dimensions:
             found = await largest(
@@ -131,6 +130,12 @@ class _Summary:
             )
         groups = found.cells
         over_time = await self._over_time(groups)
+        if over_time and found.groups == len(groups):
+            # There is no other group: one more question would tell the same.
+            whole: Sequence[Cell] = _by_period(over_time.values())
+        else:
+            cells = self._cells(periods=query.periods)
+            whole = (await self._snapshot.cells(cells)).cells
         others = _rest(added(whole), [one.sums for one in groups])
         return {
             "range": query.asked.as_json(),
@@ -203,6 +208,14 @@ class _Summary:
             }
             for at, (start, end) in enumerate(zip(query.periods, ends, strict=True))
         ]
+
+
+def _by_period(groups: Iterable[Mapping[int, Sums]]) -> list[Cell]:
+    found = defaultdict[int, list[Cell]](list)
+    for group in groups:
+        for period, sums in group.items():
+            found[period].append(Cell((), period, sums))
+    return [Cell((), period, added(cells)) for period, cells in found.items()]
 
 
 def _rest(whole: Sums, parts: Sequence[Sums]) -> Sums:

@@ -92,7 +92,8 @@ class _Query:
             self._hours(hourly, span)
         for span in plan.rows:
             self._rows(span)
-            self._adjustments(span)
+        if plan.rows:
+            self._adjustments(plan.rows)
         return self._text(), self._arguments
 
     def _tier(self, table: str, time: str, starts: Sequence[object]) -> None:
@@ -117,25 +118,28 @@ class _Query:
         self._part(table, "hour", columns, measures, self._between("hour", span))
 
     def _rows(self, span: Span) -> None:
-        measures = {name: _ROW_MEASURES[name] for name in self._cells.measures}
         self._part(
             f"{TABLE_USAGE_LOGS} r",
             "r.created_at",
             _ROW_DIMENSIONS,
-            measures,
+            {name: _ROW_MEASURES[name] for name in self._cells.measures},
             self._between("r.created_at", span),
         )
 
-    def _adjustments(self, span: Span) -> None:
+    def _adjustments(self, spans: Sequence[Span]) -> None:
+        starts, ends = (
+            self._argument([one[at] for one in spans], "timestamptz[]") for at in (0, 1)
+        )
         given = {"adjusted_tokens": "a.tokens", "adjusted_credits": "a.credits"}
-        measures = {name: given.get(name, "0") for name in self._cells.measures}
         self._part(
-            f"{TABLE_USAGE_ADJUSTMENTS} a JOIN {TABLE_USAGE_LOGS} r "
+            f"unnest({starts}, {ends}) AS span (first, last) "
+            f"JOIN {TABLE_USAGE_ADJUSTMENTS} a ON a.usage_created_at >= span.first "
+            f"AND a.usage_created_at < span.last JOIN {TABLE_USAGE_LOGS} r "
             "ON r.id = a.usage_id AND r.created_at = a.usage_created_at",
             "r.created_at",
             _ROW_DIMENSIONS,
-            measures,
-            self._between("a.usage_created_at", span),
+            {name: given.get(name, "0") for name in self._cells.measures},
+            [],
         )
 
     def _part(
@@ -159,7 +163,7 @@ class _Query:
         values = [f"{value} AS {name}" for name, value in measures.items()]
         chosen = ", ".join([*names, f"{period} AS period", *values])
         self._parts.append(
-            f"SELECT {chosen} FROM {table} WHERE {' AND '.join(conditions)}"  # noqa: S608
+            f"SELECT {chosen} FROM {table} WHERE {' AND '.join(conditions) or 'true'}"  # noqa: S608
         )
 
     def _text(self) -> str:
