@@ -53,4 +53,5 @@ def _examples(gateway: str, token: str) -> list[str]:
         f"  curl -i {bearer} {json_body} {gateway}/api/mcp/openai/v1/chat/completions",
         f"  curl -i {bearer} {gateway}/api/usage/logs",
         f"  curl -i {gateway}/api/users/me",
+        f"  in a browser: {gateway}/console (name demo-user, password demo)",
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 _CHROMIUM = Path("/usr/bin/chromium")
 _PACKAGES = ("chromium", "fonts-dejavu-core")
@@ -63,11 +63,12 @@ async def running_browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def page_of(
-    browser: Browser, base_url: str, **options: Any
+    browser: Browser, base_url: str, *, allowed: str | None = None, **options: Any
 ) -> AsyncIterator[Page]:
     """A person's own window; fails on what the browser complains about in it.
 
-    Refused requests are the page's to tell, and no complaint.
+    Refused requests are the page's to tell, and no complaint; nor is what says
+    `allowed`.
     """
     context = await browser.new_context(
         base_url=base_url, timezone_id="Europe/Berlin", locale="en-GB", **options
@@ -78,14 +79,14 @@ async def page_of(
     asked: set[str] = set()
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-    page.on(
-        "console",
-        lambda said: (
-            complaints.append(said.text)
-            if said.type == "error" and "Failed to load resource" not in said.text
-            else None
-        ),
-    )
+    expected = ("Failed to load resource", *([allowed] if allowed else []))
+
+    def said(message: ConsoleMessage) -> None:
+        is_expected = any(one in message.text for one in expected)
+        if message.type == "error" and not is_expected:
+            complaints.append(message.text)
+
+    page.on("console", said)
     page.on("request", lambda request: asked.add(request.url))
     try:
         yield page

@@ -181,6 +181,65 @@ async def tab_to(page: Page, wanted: str) -> None:
     pytest.fail(f"{wanted} is not reached")
 
 
+async def test_a_chart_has_its_figures_in_a_table_for_who_cannot_see_it(
+    stack: Stack, browser: Browser, caller: tuple[str, str]
+) -> None:
+    calls = items(stack, caller[1], service="openai")
+    tokens = sum(one["tokens"] for one in calls)
+    given = "?service=openai&measure=tokens&period=24h"
+    async with page_of(browser, stack.gateway) as page:
+        await sign_in(page, caller[1], f"/console{given}")
+        chart = page.get_by_role("img", name="Tokens by hour")
+        await expect(chart).to_be_visible()
+        description = await chart.get_attribute("aria-labelledby")
+        assert description is not None
+        said = await page.locator(f"#{description.split()[1]}").text_content()
+        assert said is not None
+        assert said.startswith(f"{tokens:,} in all.")
+
+        await page.get_by_text("Tokens by hour as a table").focus()
+        await page.keyboard.press("Enter")
+        table = page.get_by_role("table", name="Tokens by hour")
+        await expect(table).to_be_visible()
+        cells = await table.locator("tbody td").all_inner_texts()
+        assert sum(int(one.replace(",", "")) for one in cells) == tokens
+
+
+async def test_a_script_that_got_into_the_page_would_not_run(
+    stack: Stack, browser: Browser
+) -> None:
+    complaint = "Content Security Policy"
+    async with page_of(browser, stack.gateway, allowed=complaint) as page:
+        await page.goto("/console")
+        async with page.expect_console_message(lambda one: complaint in one.text):
+            await page.evaluate(
+                """() => {
+                    const one = document.createElement("script");
+                    one.textContent = "window.hasRun = true";
+                    document.body.append(one);
+                }"""
+            )
+
+        assert await page.evaluate("window.hasRun") is None
+
+
+async def test_older_calls_are_added_below(stack: Stack, browser: Browser) -> None:
+    token = stack.token(a_user())
+    for _ in range(30):
+        stack.get("/api/users/me", token)
+    eventually(
+        lambda: len(items(stack, token, service="core-service")) == 30, 10.0, 0.5
+    )
+    async with page_of(browser, stack.gateway) as page:
+        await sign_in(page, token, "/console?service=core-service")
+        rows = page.locator("#calls tr")
+        await expect(rows).to_have_count(25)
+        await page.get_by_role("button", name="Show older calls").click()
+
+        await expect(rows).to_have_count(30)
+        await expect(page.get_by_role("button", name="older")).to_have_count(0)
+
+
 async def test_an_export_is_what_the_api_gives(
     stack: Stack, browser: Browser, caller: tuple[str, str]
 ) -> None:
@@ -202,8 +261,11 @@ async def test_an_export_is_what_the_api_gives(
         assert hashlib.sha256(content).hexdigest() in manifest.decode()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("options", [{}, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize(
+    ("scheme", "options"),
+    [("light", {}), ("dark", PHONE)],
+    ids=["wide and light", "phone and dark"],
+)
 async def test_it_has_no_barriers_that_can_be_found_by_rule(
     stack: Stack,
     browser: Browser,
