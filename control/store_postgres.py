@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
@@ -15,6 +16,7 @@ from control.usage_sql import Where, sums
 from runtime.contracts import (
     TABLE_CONFIG_REVISIONS,
     TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_ARCHIVES,
     TABLE_USAGE_LOGS,
     TABLE_USAGE_MINUTES,
     TABLE_USAGE_WATERMARKS,
@@ -54,6 +56,12 @@ _ROW_TOTALS: Final = f"""
 SELECT count(*) AS requests, count(*) FILTER (WHERE status >= 400) AS errors,
     {sums("", (*_OWN_SUMS, "duration_ms"))}
 FROM {TABLE_USAGE_LOGS} WHERE {{conditions}}
+"""  # noqa: S608
+_ARCHIVED: Final = f"""
+SELECT count(*) FROM {TABLE_USAGE_ARCHIVES}
+WHERE dropped_at IS NOT NULL AND restored_at IS NULL
+    AND ($1::timestamptz IS NULL OR day >= ($1 AT TIME ZONE 'UTC')::date)
+    AND ($2::timestamptz IS NULL OR day::timestamp AT TIME ZONE 'UTC' < $2)
 """  # noqa: S608
 #: The row decides whether its correction is among them.
 _CORRECTIONS: Final = f"""
@@ -164,7 +172,9 @@ class PostgresUsageQueries:
             corrections = await connection.fetchrow(
                 _CORRECTIONS.format(conditions=corrected), *corrected.arguments
             )
-        return _totals(dict(sums_ or {}), dict(corrections or {}))
+            archived = await connection.fetchval(_ARCHIVED, chosen.start, chosen.end)
+        totals = _totals(dict(sums_ or {}), dict(corrections or {}))
+        return replace(totals, archived_days=archived)
 
     async def watermarks(self) -> Sequence[Watermark]:
         async with self._database.reading() as connection:

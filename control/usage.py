@@ -187,7 +187,8 @@ class Totals:
     """What rows add up to, with the corrections that were made of them.
 
     `adjusted_tokens` and `adjusted_credits` are those corrections: they are in
-    `tokens` and `credits`, too.
+    `tokens` and `credits`, too. Rows of `archived_days` days are in archives only, and
+    not among them.
     """
 
     requests: int = 0
@@ -201,6 +202,7 @@ class Totals:
     duration_ms: int = 0
     adjusted_tokens: int = 0
     adjusted_credits: int = 0
+    archived_days: int = 0
 
     def as_json(self) -> dict[str, int]:
         return {camel(name): getattr(self, name) for name in TOTALS}

@@ -229,6 +229,17 @@ async def test_filters_hold_in_archives_too(room: Room) -> None:
     assert numbers(none) == []
 
 
+async def test_totals_of_logs_say_which_days_they_lack(room: Room) -> None:
+    await room.archive(1)
+    url = "/api/usage/logs?aggregate=true"
+    everything = (await room.api.get(url, headers=ADMIN)).json()["totals"]
+    day = f"{url}&startDate=2025-11-22&endDate=2025-11-22"
+    live = (await room.api.get(day, headers=ADMIN)).json()["totals"]
+
+    assert (everything["requests"], everything["archivedDays"]) == (20, 1)
+    assert (live["requests"], live["archivedDays"]) == (10, 0)
+
+
 async def test_a_damaged_archive_is_no_silent_gap(room: Room) -> None:
     await room.archive(0)
     (file,) = room.archives.glob("*[0-9].parquet")
