@@ -68,6 +68,14 @@ class Alerting:
                 await self._settle(kept, None, {"reason": "the rule is switched off"})
         self._ports.metrics.set("hubgate_alerts_firing", firing)
 
+    async def evaluate_new(self) -> None:
+        """Rules that have never been evaluated; raises StoreUnavailable."""
+        for kept in await self._ports.store.rules():
+            state = kept.state
+            is_new = state.evaluated_at is None and state.error is None
+            if kept.rule.enabled and is_new:
+                await self._evaluate(kept)
+
     async def deliver(self) -> None:
         """What is due; raises StoreUnavailable."""
         due = await self._ports.store.due(self._now(), _AT_ONCE)
@@ -80,6 +88,8 @@ class Alerting:
                 if self._ports.clock.monotonic() >= next_at:
                     next_at = self._ports.clock.monotonic() + self._interval_s
                     await self.evaluate()
+                else:
+                    await self.evaluate_new()
                 await self.deliver()
                 await wait_or_stop(stop, TICK_S)
 

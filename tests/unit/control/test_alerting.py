@@ -114,6 +114,20 @@ async def test_an_alert_is_told_when_it_begins_and_when_it_ends(
     assert bench.webhooks.sent[0][0] == URL
 
 
+async def test_a_new_rule_is_evaluated_at_once_and_then_with_the_others(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api)
+    await bench.alerting.evaluate_new()
+    first = (await state(api))["evaluatedAt"]
+    bench.parts.clock.advance(1)
+
+    await bench.alerting.evaluate_new()
+
+    assert first is not None
+    assert (await state(api))["evaluatedAt"] == first
+
+
 async def test_only_the_calls_that_are_watched_count(
     bench: Bench, api: httpx.AsyncClient
 ) -> None:
