@@ -95,9 +95,8 @@ async def ask(
         state = await snapshot.state(first, query.asked.end)
         found = cache.get(key, state)
         if found is None:
-            found = await asked(snapshot)
+            found = json.dumps(await asked(snapshot)).encode()
             cache.put(key, state, found)
-    json.dumps(found)
     return (perf_counter() - began) * 1000
 
 

@@ -7,19 +7,20 @@ there is no time for which an answer may be stale.
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Any, Final
+from typing import Final
 
-_ENTRIES: Final = 512
+_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class AnswerCache:
-    """The newest answers of one process, each to one question."""
+    """The newest answers of one process, each to one question, as JSON."""
 
-    def __init__(self, entries: int = _ENTRIES) -> None:
-        self._entries = entries
-        self._kept = OrderedDict[Hashable, tuple[str, Any]]()
+    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept = OrderedDict[Hashable, tuple[str, bytes]]()
 
-    def get(self, question: Hashable, state: str) -> Any | None:
+    def get(self, question: Hashable, state: str) -> bytes | None:
         """None: there is none, or the ledger has changed since."""
         kept = self._kept.get(question)
         if kept is None or kept[0] != state:
@@ -27,8 +28,11 @@ class AnswerCache:
         self._kept.move_to_end(question)
         return kept[1]
 
-    def put(self, question: Hashable, state: str, answer: Any) -> None:
+    def put(self, question: Hashable, state: str, answer: bytes) -> None:
+        """Keep it instead of what was kept for the question."""
+        _, before = self._kept.pop(question, ("", b""))
         self._kept[question] = (state, answer)
-        self._kept.move_to_end(question)
-        while len(self._kept) > self._entries:
-            self._kept.popitem(last=False)
+        self._bytes += len(answer) - len(before)
+        while self._bytes > self._max_bytes:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._bytes -= len(oldest)

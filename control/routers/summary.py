@@ -1,10 +1,11 @@
 """`GET /api/usage/summary` and `/analytics`: sums of what was used."""
 
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Hashable
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from control import analytics, summary
 from control.audit import Action
@@ -30,7 +31,7 @@ def router(deps: Deps) -> APIRouter:
     api = APIRouter(prefix="/api/usage", tags=["usage"])
 
     @api.get("/summary", openapi_extra=SUMMARY_PARAMETERS, responses=SUMMARY)
-    async def totals(request: Request) -> dict[str, Any]:
+    async def totals(request: Request) -> Response:
         """Totals, by what they come from, and over time in a time zone."""
         caller = await deps.caller(request)
         query = summary.parse_query(once(request), deps.clock.now())
@@ -44,7 +45,7 @@ def router(deps: Deps) -> APIRouter:
         )
 
     @api.get("/analytics", openapi_extra=ANALYTICS_PARAMETERS, responses=ANALYTICS)
-    async def analysis(request: Request) -> dict[str, Any]:
+    async def analysis(request: Request) -> Response:
         """Trend, comparison, the largest, errors, latency, growth and anomalies."""
         caller = await deps.caller(request)
         query = analytics.parse_query(once(request), deps.clock.now())
@@ -61,8 +62,8 @@ def router(deps: Deps) -> APIRouter:
 
 
 async def _answer(
-    deps: Deps, key: object, asked: Asked, first: datetime, question: Question
-) -> dict[str, Any]:
+    deps: Deps, key: Hashable, asked: Asked, first: datetime, question: Question
+) -> Response:
     """The answer to `question`, which reads the ledger from `first` on."""
     async with deps.totals.snapshot() as snapshot:
         instant = through(await snapshot.watermarks())
@@ -71,15 +72,21 @@ async def _answer(
         is_kept = found is not None
         if found is None:
             try:
-                found = await question(snapshot)
+                found = _json(await question(snapshot))
             except RowsArchived as gone:
                 raise _split(gone) from None
             deps.answers.put(key, state, found)
-    return {
-        **found,
+    now = {
         "isFromCache": is_kept,
         "completeThrough": None if instant is None else shown(instant),
     }
+    # Two objects with members become one.
+    content = found[:-1] + b"," + _json(now)[1:]
+    return Response(content, media_type="application/json")
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _split(gone: RowsArchived) -> Exception:
