@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from runtime.contracts import QUERY_NAMES, QUERY_VALUE, Outcome, UsageSource
@@ -48,8 +48,7 @@ _QUERY: Final = re.compile(r"[?#]")
 _CREDITS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class LimitState:
+class LimitState(NamedTuple):
     """A limit that the request was under, as it stood when that was decided."""
 
     rule: str
@@ -228,8 +227,10 @@ def _limits(reader: Reader) -> tuple[LimitState, ...]:
     if text is None:
         return ()
     return tuple(
-        LimitState(rule, int(limit), int(remaining), int(reset))
-        for limit, remaining, reset, rule in _LIMIT.findall(text)
+        [
+            LimitState(rule, int(limit), int(remaining), int(reset))
+            for limit, remaining, reset, rule in _LIMIT.findall(text)
+        ]
     )
 
 
