@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 _CHROMIUM = Path("/usr/bin/chromium")
 _PACKAGES = ("chromium", "fonts-dejavu-core")
@@ -49,6 +49,7 @@ def _install() -> None:
 @asynccontextmanager
 async def running_browser() -> AsyncIterator[Browser]:
     """One process for many pages."""
+    expect.set_options(timeout=_PATIENCE_MS)
     # Chromium's own sandbox needs what root in a container does not have.
     arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
     async with async_playwright() as playwright:

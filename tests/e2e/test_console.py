@@ -40,7 +40,7 @@ def caller(stack: Stack) -> tuple[str, str]:
     token = stack.token(user)
     for model in MODELS:
         ask(stack, token, model)
-    eventually(lambda: len(items(stack, token, service="openai")) == 2, 10.0)
+    eventually(lambda: len(items(stack, token, service="openai")) == 2, 10.0, 0.5)
     return user, token
 
 
@@ -103,7 +103,7 @@ async def test_nothing_that_callers_send_is_markup(
     hostile = f"<img src=x onerror=alert(1)>{a_user()}"
     token = stack.token(hostile)
     ask(stack, token, "gpt-4o")
-    eventually(lambda: items(stack, token, service="openai"), 10.0)
+    eventually(lambda: items(stack, token, service="openai"), 10.0, 0.5)
 
     async with page_of(browser, stack.gateway) as page:
         await sign_in(page, token)
