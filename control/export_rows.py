@@ -33,7 +33,7 @@ from control.usage import (
     UsageRow,
     camel,
 )
-from control.usage_sql import Where
+from control.usage_sql import BY_INDEX, Where
 from runtime.contracts import (
     TABLE_USAGE_ADJUSTMENTS,
     TABLE_USAGE_ARCHIVES,
@@ -89,11 +89,6 @@ SELECT {{columns}} FROM {TABLE_USAGE_LOGS} WHERE {{conditions}}
     AND seal <= ({{seals}}::bigint[])[array_position({{chains}}::int[], chain)]
 ORDER BY created_at, id LIMIT {CHUNK_ROWS}
 """  # noqa: S608
-#: Pieces are the next rows of an index. To sort a whole day for each would cost more
-#: than all else, and other processes of the server than this one's.
-_BY_INDEX: Final = (
-    "SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0"
-)
 _CORRECTIONS: Final = f"""
 SELECT usage_id, sum(tokens), sum(credits) FROM {TABLE_USAGE_ADJUSTMENTS}
 WHERE usage_created_at BETWEEN $1 AND $2
@@ -261,7 +256,7 @@ class LedgerRows:
             text.write(data)
 
         async with self._database.reading() as connection, connection.transaction():
-            await connection.execute(_BY_INDEX)
+            await connection.execute(BY_INDEX)
             await connection.copy_from_query(
                 sql, *where.arguments, output=keep, format="csv"
             )

@@ -12,7 +12,7 @@ from control.completeness import Minute, Range, Watermark
 from control.database import Database
 from control.store import Revision, Status, StoreUnavailable
 from control.usage import Sort, Totals, UsageFilter, UsageQuery, UsageRow
-from control.usage_sql import Where, sums
+from control.usage_sql import BY_INDEX, Where, sums
 from runtime.contracts import (
     TABLE_CONFIG_REVISIONS,
     TABLE_USAGE_ADJUSTMENTS,
@@ -156,7 +156,10 @@ class PostgresUsageQueries:
             offset=where.place(query.offset),
             conditions=where,
         )
-        async with self._database.reading() as connection:
+        async with self._database.reading() as connection, connection.transaction():
+            # Of a few users all rows may be fewer than an index would go through.
+            if query.chosen.user_ids is None:
+                await connection.execute(BY_INDEX)
             rows = await connection.fetch(sql, *where.arguments)
         return [_usage_row(row) for row in rows]
 

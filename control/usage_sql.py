@@ -1,8 +1,15 @@
 """The rules of `control.usage` as SQL. Pure; values are always parameters."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from control.usage import Cursor, Sort, UsageFilter
+
+#: In a transaction: the next rows come from an index. To sort all that there are for
+#: each page would cost more than all else, at any depth the same.
+BY_INDEX: Final = (
+    "SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0"
+)
 
 
 class Where:
