@@ -49,6 +49,10 @@ _SKIP: Final = parameter(
 )
 
 
+#: What is left of a file is none of its kind.
+_REST: Final = "application/octet-stream"
+
+
 class ManifestAnswer(Shown):
     """What the file must be; `hubgate usage verify` compares."""
 
@@ -123,8 +127,8 @@ def router(deps: Deps) -> APIRouter:
             200: {
                 "description": "The file; `x-usage-snapshot` names its snapshot.",
                 "content": {
-                    one.media_type: {"schema": {"type": "string", "format": "binary"}}
-                    for one in Format
+                    one: {"schema": {"type": "string", "format": "binary"}}
+                    for one in (*(each.media_type for each in Format), _REST)
                 },
             }
         },
@@ -142,7 +146,7 @@ def router(deps: Deps) -> APIRouter:
         return _Stream(
             first,
             stream,
-            media_type=query.format.media_type,
+            media_type=_REST if query.skip else query.format.media_type,
             headers={
                 "content-disposition": (
                     f'attachment; filename="usage.{query.format.value}"'
