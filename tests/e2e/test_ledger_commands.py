@@ -43,6 +43,25 @@ def test_what_was_asked_is_exported_and_verifies(stack: Stack) -> None:
     assert "heads kept outside" in checked.stdout
 
 
+def test_a_users_own_export_verifies_beside_its_manifest(
+    stack: Stack, tmp_path: Path
+) -> None:
+    user = a_user()
+    token = stack.token(user)
+    id_ = stack.get("/api/users/me", token).headers["x-request-id"]
+    rows_of(stack, user, 1)
+    answer = stack.get("/api/usage/export?format=csv", token)
+    snapshot = answer.headers["x-usage-snapshot"]
+    manifest = stack.get(f"/api/usage/export/manifest?snapshot={snapshot}", token)
+    (tmp_path / "usage.csv").write_bytes(answer.content)
+    (tmp_path / "usage.csv.manifest.json").write_bytes(manifest.content)
+    checked = stack.command("usage", "verify", str(tmp_path / "usage.csv"))
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert id_ in answer.text
+    assert manifest.json()["rows"] == len(answer.text.splitlines()) - 1 >= 1
+
+
 def test_a_dry_run_uses_the_running_stacks_prices(stack: Stack) -> None:
     told = ("--author", "ada", "--reason", "none", "--dry-run")
 
