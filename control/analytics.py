@@ -194,6 +194,8 @@ class _Series:
 
     def _sums(self, start: datetime, end: datetime) -> tuple[int, ...]:
         first, last = (bisect_left(self._starts, one) for one in (start, end))
+        if last - first == 1:
+            return self._parts[first].sums
         return added(self._parts[first:last])
 
     def _hours(self) -> list[Hour]:

@@ -6,7 +6,7 @@ The methods are simple on purpose and told in the answer.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import accumulate
 from math import sqrt
 from statistics import median
@@ -196,28 +196,27 @@ def anomalies(
     began = next((one.start for one in hours if one.values["requests"]), None)
     if began is None:
         return []
-    known = {one.start: one.values for one in hours if one.start >= began}
+    # By local time: the same hour of the week also where clocks were changed since.
+    known = {
+        one.start.astimezone(zone).replace(tzinfo=None): one
+        for one in hours
+        if one.start >= began
+    }
     found = []
-    for at, values in known.items():
-        if not first <= at <= end - HOUR:
+    for local, one in known.items():
+        if not first <= one.start <= end - HOUR:
             continue
-        before = [known[one] for one in _weeks_before(at, zone) if one in known]
+        weeks = (local - back * _WEEK for back in range(1, BASELINE_WEEKS + 1))
+        before = [known[week].values for week in weeks if week in known]
         if len(before) >= _LEAST_WEEKS:
             found += [
                 evidence
                 for name in WATCHED
-                if (evidence := _judged(name, at, values, before)) is not None
+                if (evidence := _judged(name, one.start, one.values, before))
+                is not None
             ]
     found.sort(key=lambda one: (-abs(one["score"]), one["start"], one["metric"]))
     return found[:MOST_ANOMALIES]
-
-
-def _weeks_before(at: datetime, zone: ZoneInfo) -> list[datetime]:
-    """The same local hour of the week, also where clocks were changed since."""
-    local = at.astimezone(zone)
-    return [
-        (local - back * _WEEK).astimezone(UTC) for back in range(1, BASELINE_WEEKS + 1)
-    ]
 
 
 def _judged(
