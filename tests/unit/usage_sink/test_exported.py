@@ -27,9 +27,15 @@ def a_row(number: int) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(EXPORTED)
     return {
         **row,
-        "id": UUID(int=number), "created_at": AT, "recorded_at": AT,
-        "tokens": number, "credits": 2, "metadata": {"request": {"a": 'ä",\n'}},
-        "adjusted_tokens": 0, "adjusted_credits": -1, "status": 200,
+        "id": UUID(int=number),
+        "created_at": AT,
+        "recorded_at": AT,
+        "tokens": number,
+        "credits": 2,
+        "metadata": {"request": {"a": 'ä",\n'}},
+        "adjusted_tokens": 0,
+        "adjusted_credits": -1,
+        "status": 200,
     }
 
 
