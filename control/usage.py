@@ -44,6 +44,7 @@ _PARAMETERS = (
     *FILTERS,
     *("limit", "cursor", "offset", "sort", "fields", "aggregate"),
 )
+_FAILED: Final = 400
 _STATUS = re.compile(r"([1-5])xx|([1-5]\d\d)", re.ASCII)
 _CURSOR = re.compile(r"(\d{1,18})\.([0-9a-f]{32})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -133,6 +134,13 @@ class UsageFilter:
         if found.start and found.end and found.start > found.end:
             reader.problem("startDate", "give one that is not after endDate")
         return found
+
+    @property
+    def is_of_failed(self) -> bool:
+        """Only of what went wrong: such rows are few, and have an index."""
+        statuses, outcome = self.statuses, self.outcome
+        by_status = statuses is not None and statuses.least >= _FAILED
+        return by_status or outcome not in (None, Outcome.OK)
 
     def within(self, seen: Sight) -> "UsageFilter":
         """The same question, about nothing but what is `seen`."""

@@ -26,6 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -150,6 +151,13 @@ usage_logs = Table(
     Index("usage_logs_user_id_created_at", "user_id", "created_at"),
     Index("usage_logs_service_created_at", "service", "created_at"),
     Index("usage_logs_model_created_at", "model", "created_at"),
+    Index(
+        "usage_logs_failed",
+        "created_at",
+        "id",
+        # As PostgreSQL tells it, and as `control.usage_sql` says it.
+        postgresql_where=text("status >= 400 OR outcome <> 'ok'::text"),
+    ),
     Index("usage_logs_user_id_service", "user_id", "service"),
     postgresql_partition_by="RANGE (created_at)",
 )
