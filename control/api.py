@@ -1,7 +1,7 @@
 """The control API over HTTP; routers are thin: read, call, render."""
 
 from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 
 from control import answers, openapi
 from control.deps import Deps
@@ -66,6 +66,6 @@ def _operations(app: FastAPI, deps: Deps) -> None:
         report = await deps.health.report()
         return JSONResponse(report.as_json(), 200 if report.is_ready else 503)
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
     async def values() -> Response:
         return Response(deps.metrics.render(), media_type=metric_list.CONTENT_TYPE)

@@ -7,8 +7,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
-import uvloop
-
 from runtime.settings import SettingsError
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
@@ -17,14 +15,16 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_BAD_SETTINGS = 2
 
 
-def run(main: Main) -> None:
+def run(
+    main: Main, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> None:
     """Run `main(stop)`; SIGTERM or SIGINT sets `stop`, a second one exits at once.
 
     `main` returns after it has drained. Bad settings end the process with status 2
     and one line per problem, without a traceback.
     """
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(_run(main))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
