@@ -12,10 +12,9 @@ from typing import Any
 import click
 
 from local import ledger
-from local.client import ControlClient
+from local.client import client_of
 from local.errors import LocalError
 from local.settings import DEFAULT_DATA_DIR, PortChoice, Settings, find_config
-from local.state import find_stack
 
 Command = Callable[..., None]
 
@@ -116,21 +115,6 @@ def _talks_to_control(command: Command) -> Command:
     return control(token(command))
 
 
-def _client(control: str | None, admin_token: str | None) -> ControlClient:
-    if control and admin_token:
-        return ControlClient(control, admin_token)
-    stack = find_stack(DEFAULT_DATA_DIR.absolute())
-    if stack is None:
-        raise LocalError(
-            "no running stack found here: start one with `hubgate up --demo`, or give"
-            " --control URL and --admin-token TOKEN"
-        )
-    if control and control.rstrip("/") != stack["control"]:
-        # A token of this machine's stack must not be shown to another server.
-        raise LocalError(f"{control} needs --admin-token TOKEN")
-    return ControlClient(stack["control"], admin_token or stack["admin_token"])
-
-
 @hubgate.command(
     epilog=_example(
         'curl -H "Authorization: Bearer $(hubgate token --user u1 --role user)" …'
@@ -144,7 +128,7 @@ def token(
     user: str, role: str, ttl: int | None, control: str | None, admin_token: str | None
 ) -> None:
     """Print a token, and nothing else."""
-    click.echo(_client(control, admin_token).token(user, role, ttl))
+    click.echo(client_of(control, admin_token).token(user, role, ttl))
 
 
 @hubgate.command(
@@ -172,7 +156,7 @@ def revoke(
         # A compact JWS has two dots; an id of ours has none.
         key = "token" if str(token_or_jti).count(".") == 2 else "jti"  # noqa: PLR2004
         what = {key: str(token_or_jti)}
-    _client(control, admin_token).revoke(what)
+    client_of(control, admin_token).revoke(what)
     click.echo("revoked", err=True)
 
 
@@ -247,7 +231,7 @@ def logs(
 
     wanted = {"userId": user, "service": service, "limit": str(limit)}
     params = {name: value for name, value in wanted.items() if value is not None}
-    answer = _client(control, admin_token).usage_logs(params)
+    answer = client_of(control, admin_token).usage_logs(params)
     if options["as_json"]:
         click.echo(json.dumps(answer, indent=2))
     else:

@@ -1,13 +1,19 @@
 """Speaks to the control API for the command line."""
 
+import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from local.errors import LocalError
+from local.settings import DEFAULT_DATA_DIR
+from local.state import find_stack
 
 _TIMEOUT_S = 10.0
+#: Between two pieces of an export.
+_EXPORT_TIMEOUT_S = 60.0
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -32,6 +38,36 @@ class ControlClient:
     def usage_logs(self, params: dict[str, str]) -> dict[str, Any]:
         return self.call("GET", "/api/usage/logs", params=params)
 
+    def export(self, asked: dict[str, str], file: Path) -> str:
+        """Write an export to `file`; gives its manifest's text.
+
+        Raises:
+            LocalError: as `call`; what had come is removed.
+        """
+        path = "/api/usage/export"
+        part = file.with_name(f"{file.name}.part")
+        try:
+            with (
+                self._client(_EXPORT_TIMEOUT_S) as client,
+                client.stream("GET", self._url + path, params=asked) as answer,
+            ):
+                if not answer.is_success:
+                    answer.read()
+                    raise LocalError(_refusal(answer))
+                with part.open("wb") as output:
+                    for block in answer.iter_bytes():
+                        output.write(block)
+            snapshot = answer.headers["x-usage-snapshot"]
+            manifest = self.call(
+                "GET", f"{path}/manifest", params={**asked, "snapshot": snapshot}
+            )
+            part.replace(file)
+        except httpx.HTTPError as error:
+            raise self._away(error) from None
+        finally:
+            part.unlink(missing_ok=True)
+        return json.dumps(manifest)
+
     def health(self) -> None:
         self.call("GET", "/health")
 
@@ -42,18 +78,44 @@ class ControlClient:
             LocalError: no answer, or a refusal; in the words of the API.
         """
         try:
-            with httpx.Client(timeout=_TIMEOUT_S, trust_env=self._trust_env) as client:
-                answer = client.request(
-                    method, self._url + path, headers=self._headers, **options
-                )
+            with self._client(_TIMEOUT_S) as client:
+                answer = client.request(method, self._url + path, **options)
         except httpx.HTTPError as error:
-            raise LocalError(
-                f"the control API at {self._url} does not answer ({error}): start the"
-                " stack with `hubgate up --demo`, or give --control URL"
-            ) from None
+            raise self._away(error) from None
         if answer.is_success:
             return _object(answer)
         raise LocalError(_refusal(answer))
+
+    def _client(self, timeout_s: float) -> httpx.Client:
+        return httpx.Client(
+            timeout=timeout_s, trust_env=self._trust_env, headers=self._headers
+        )
+
+    def _away(self, error: httpx.HTTPError) -> LocalError:
+        return LocalError(
+            f"the control API at {self._url} does not answer ({error}): start the"
+            " stack with `hubgate up --demo`, or give --control URL"
+        )
+
+
+def client_of(control: str | None, admin_token: str | None) -> ControlClient:
+    """The control API that was given, or that of the stack running here.
+
+    Raises:
+        LocalError: neither.
+    """
+    if control and admin_token:
+        return ControlClient(control, admin_token)
+    stack = find_stack(DEFAULT_DATA_DIR.absolute())
+    if stack is None:
+        raise LocalError(
+            "no running stack found here: start one with `hubgate up --demo`, or give"
+            " --control URL and --admin-token TOKEN"
+        )
+    if control and control.rstrip("/") != stack["control"]:
+        # A token of this machine's stack must not be shown to another server.
+        raise LocalError(f"{control} needs --admin-token TOKEN")
+    return ControlClient(stack["control"], admin_token or stack["admin_token"])
 
 
 def _host(url: str) -> str:

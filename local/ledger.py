@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from local import pseudonyms
+from local.client import client_of
 from local.errors import LocalError
 from local.settings import DEFAULT_DATA_DIR
 from local.state import find_stack, live_stacks
@@ -38,7 +40,12 @@ def add_commands(group: click.Group) -> None:
 
 
 def _command(name: str, text: str) -> click.Command:
-    def run(control: str | None, arguments: tuple[str, ...], **_: Any) -> None:
+    def run(
+        control: str | None, admin_token: str | None, arguments: tuple[str, ...]
+    ) -> None:
+        if name == "export" and pseudonyms.FLAG in arguments:
+            client = client_of(control, admin_token)
+            pseudonyms.export.main(list(arguments), "hubgate usage export", obj=client)
         sys.exit(_run([name, *arguments], os.environ, control))  # noqa: TID251 - handed on
 
     return click.Command(

@@ -62,6 +62,22 @@ def test_a_users_own_export_verifies_beside_its_manifest(
     assert manifest.json()["rows"] == len(answer.text.splitlines()) - 1 >= 1
 
 
+def test_an_export_under_pseudonyms_names_nobody_and_verifies(
+    stack: Stack, tmp_path: Path
+) -> None:
+    user, file = a_user(), tmp_path / "usage.csv"
+    stack.get("/api/users/me", stack.token(user))
+    rows_of(stack, user, 1)
+    told = (*("--from", "2026-01-01", "--to", "2029-12-31"), "--output", str(file))
+    said = stack.command("usage", "export", *told, "--pseudonymize")
+    checked = stack.command("usage", "verify", str(file))
+
+    assert said.returncode == 0, said.stderr
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert user not in file.read_text()
+    assert len(file.read_text().splitlines()) > 1
+
+
 def test_a_dry_run_uses_the_running_stacks_prices(stack: Stack) -> None:
     told = ("--author", "ada", "--reason", "none", "--dry-run")
 
