@@ -146,7 +146,9 @@ async def test_no_request_that_started_after_a_revocation_passes(bench: Bench) -
             await asyncio.sleep(0)
 
     callers = [asyncio.create_task(caller()) for _ in range(200)]
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(PROMISE_S + 5):
+        while len(passed) <= 200:
+            await asyncio.sleep(0)
     for _ in range(5):
         await bench.others.set(blacklist_token_key("t-1"), 1)
         written = time.perf_counter()
@@ -157,8 +159,6 @@ async def test_no_request_that_started_after_a_revocation_passes(bench: Bench) -
         assert not late
     is_over.set()
     await asyncio.gather(*callers)
-
-    assert len(passed) > 200
 
 
 async def test_a_lost_tracking_connection_ends_every_answer(bench: Bench) -> None:
