@@ -38,7 +38,8 @@ from runtime.contracts import (
     LOG_FREE_TEXTS,
     LOG_SEPARATOR,
 )
-from runtime.postgres import connect_pool, migrate
+from runtime.migrations import migrate
+from runtime.postgres import connect_pool
 from usage_sink import otlp
 from usage_sink.chain import Chain
 from usage_sink.intake import Intake

@@ -33,7 +33,7 @@ from control.usage_totals import DIMENSIONS, Snapshot
 from control.usage_totals_postgres import PostgresTotals
 from local.engines import running_postgres
 from runtime.clock import SystemClock
-from runtime.postgres import migrate
+from runtime.migrations import migrate
 from usage_sink.compaction import compact
 
 LAST: Final = date(2026, 11, 20)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError
 
 from control.store import QueryTimeout, StoreUnavailable
 from runtime import postgres
@@ -118,9 +117,6 @@ class Database:
                     "timezone": "UTC",
                 },
             )
-        except DBAPIError as error:
-            pool.terminate()
-            raise DatabaseUnavailable(str(error.orig)) from error
         except BaseException:
             pool.terminate()
             raise

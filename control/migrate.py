@@ -17,7 +17,7 @@ from runtime.contracts import (
     TABLE_USAGE_PSEUDONYMS,
 )
 from runtime.logins import Login, ensure_login
-from runtime.postgres import migrate
+from runtime.migrations import migrate
 from runtime.settings import PostgresSettings, SecretFileField
 
 PACKAGE = "control"

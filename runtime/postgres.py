@@ -1,19 +1,12 @@
-"""PostgreSQL: a pool with deadlines, two errors, and migrations in process."""
+"""PostgreSQL: a pool with deadlines, two errors, and the version of a schema."""
 
 import asyncio
-import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from importlib.resources import files
 from types import MappingProxyType
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from runtime.clock import Clock, SystemClock
 from runtime.logs import get_logger
@@ -21,8 +14,6 @@ from runtime.logs import get_logger
 log = get_logger(__name__)
 
 RETRY_INTERVAL_S = 0.25
-#: Serialises migrations of all processes of one database ("hubg" in ASCII).
-_MIGRATION_LOCK = 0x68756267
 _CHECK_TIMEOUT_S = 10.0
 
 
@@ -103,23 +94,6 @@ async def ping(pool: asyncpg.Pool) -> None:
         await pool.fetchval("SELECT 1")
 
 
-async def migrate(dsn: str, package: str, revision: str = "head") -> None:
-    """Bring the tables that `package` owns to a version, the newest by default.
-
-    Runs `<package>/migrations` (Alembic) in one transaction under an advisory lock,
-    so that processes started together do not clash.
-    """
-    engine = create_async_engine(_sqlalchemy_url(dsn), poolclass=NullPool)
-    try:
-        async with engine.begin() as connection:
-            await connection.execute(
-                text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK}
-            )
-            await connection.run_sync(_upgrade, package, revision)
-    finally:
-        await engine.dispose()
-
-
 async def open_schema(dsn: str, package: str, *, migrates: bool) -> None:
     """Migrate, or see to it that someone else has.
 
@@ -127,6 +101,9 @@ async def open_schema(dsn: str, package: str, *, migrates: bool) -> None:
         DatabaseUnavailable: not migrated yet, or no answer.
     """
     if migrates:
+        # Here: Alembic and SQLAlchemy are 0.3 s and 30 MB that only this takes.
+        from runtime.migrations import migrate  # noqa: PLC0415
+
         await migrate(dsn, package)
         return
     with wrap_errors():
@@ -138,34 +115,18 @@ async def open_schema(dsn: str, package: str, *, migrates: bool) -> None:
             )
         finally:
             await connection.close(timeout=_CHECK_TIMEOUT_S)
-    scripts = ScriptDirectory.from_config(_config(package))
-    older = {script.revision for script in scripts.walk_revisions()}
+    *older, _newest = revisions(package)
     # A version that is not known here is newer: this process is about to be replaced.
-    if found in older - {scripts.get_current_head()}:
+    if found in older:
         raise DatabaseUnavailable(f"run `python -m {package}.migrate` first")
+
+
+def revisions(package: str) -> list[str]:
+    """Versions of the package's schema, oldest first: its migrations' files say."""
+    names = (one.name for one in (files(package) / "migrations/versions").iterdir())
+    return sorted(name.partition("_")[0] for name in names if name[0].isdecimal())
 
 
 def version_table(package: str) -> str:
     """Where Alembic notes which migrations of `package` have run."""
     return f"alembic_version_{package}"
-
-
-def _config(package: str) -> Config:
-    config = Config()
-    root = importlib.import_module(package).__file__
-    if root is None:
-        raise ModuleNotFoundError(f"{package} has no folder of its own")
-    config.set_main_option("script_location", str(Path(root).parent / "migrations"))
-    return config
-
-
-def _upgrade(connection: Connection, package: str, revision: str) -> None:
-    config = _config(package)
-    config.attributes["connection"] = connection
-    config.attributes["version_table"] = version_table(package)
-    command.upgrade(config, revision)
-
-
-def _sqlalchemy_url(dsn: str) -> str:
-    _, separator, rest = dsn.partition("://")
-    return f"postgresql+asyncpg{separator}{rest}"

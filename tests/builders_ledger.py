@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from runtime.clock import Clock
-from runtime.postgres import connect_pool, migrate
+from runtime.migrations import migrate
+from runtime.postgres import connect_pool
 from usage_sink.chain import Chain
 from usage_sink.events import UsageEvent, read
 from usage_sink.heads import Heads

@@ -28,8 +28,8 @@ from runtime.postgres import version_table
 from usage_sink import manifest, parquet
 from usage_sink.errors import ArchiveDamaged, ArchiverBusy
 from usage_sink.manifest import Manifest, Sums
-from usage_sink.schema import TABLE_ARCHIVES, TABLE_CHAINS, TABLE_SEALS
 from usage_sink.seals import SealKind, rows_digest
+from usage_sink.tables import TABLE_ARCHIVES, TABLE_CHAINS, TABLE_SEALS
 
 log = get_logger(__name__)
 

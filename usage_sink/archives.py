@@ -10,7 +10,7 @@ import asyncpg
 from usage_sink import manifest
 from usage_sink.archive import check, load, make_scratch
 from usage_sink.errors import ArchiveDamaged
-from usage_sink.schema import TABLE_ARCHIVES
+from usage_sink.tables import TABLE_ARCHIVES
 
 _DAYS: Final = f"""
 SELECT day, rows, tokens, credits, sha256 FROM {TABLE_ARCHIVES}

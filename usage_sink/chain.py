@@ -12,8 +12,8 @@ import asyncpg
 
 from usage_sink.errors import LedgerUnavailable
 from usage_sink.heads import Head, Heads
-from usage_sink.schema import TABLE_CHAINS, TABLE_SEALS
 from usage_sink.seals import Batch, Seal, first_head, link
+from usage_sink.tables import TABLE_CHAINS, TABLE_SEALS
 
 _BEGIN: Final = f"""
 INSERT INTO {TABLE_CHAINS} (name, node) VALUES ($1, $2) ON CONFLICT DO NOTHING

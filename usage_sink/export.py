@@ -19,7 +19,7 @@ from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
 from usage_sink import manifest, parquet
 from usage_sink.archive import bounds
 from usage_sink.errors import ArchiveDamaged
-from usage_sink.schema import TABLE_ARCHIVES
+from usage_sink.tables import TABLE_ARCHIVES
 
 Row = tuple[Any, ...]
 Write = Callable[[Sequence[Row]], None]

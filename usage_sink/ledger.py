@@ -8,7 +8,6 @@ import asyncio
 from typing import Final
 
 import asyncpg
-from sqlalchemy.exc import SQLAlchemyError
 
 from runtime.clock import Clock
 from runtime.lifecycle import wait_or_stop
@@ -74,7 +73,7 @@ class Ledger:
         while True:
             try:
                 return await self._open()
-            except (DatabaseUnavailable, SQLAlchemyError, OSError) as error:
+            except (DatabaseUnavailable, OSError) as error:
                 log.warning("ledger can't be opened yet", why=type(error).__name__)
             if await wait_or_stop(stop, _RETRY_S):
                 return None

@@ -9,7 +9,7 @@ import os
 
 from runtime import lifecycle
 from runtime.logins import Login, ensure_login
-from runtime.postgres import migrate
+from runtime.migrations import migrate
 from runtime.settings import PostgresSettings, SecretFileField
 
 PACKAGE = "usage_sink"

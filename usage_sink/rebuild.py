@@ -10,7 +10,7 @@ from runtime.contracts import TABLE_USAGE_LOGS
 from runtime.postgres import wrap_errors
 from usage_sink import rollups, tiers
 from usage_sink.rollups import Rollup
-from usage_sink.schema import TABLE_ARCHIVES
+from usage_sink.tables import TABLE_ARCHIVES
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 #: The sinks wait meanwhile and keep what comes in their spools; not for ever.

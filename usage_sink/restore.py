@@ -16,7 +16,7 @@ from usage_sink import manifest
 from usage_sink.archive import LOCK, bounds, check, load
 from usage_sink.errors import ArchiveDamaged, ArchiverBusy, NotArchived
 from usage_sink.manifest import Manifest
-from usage_sink.schema import TABLE_ARCHIVES
+from usage_sink.tables import TABLE_ARCHIVES
 
 _NOTED: Final = f"""
 SELECT rows, tokens, credits, sha256 FROM {TABLE_ARCHIVES}

@@ -4,8 +4,6 @@ For queries and for the test that compares them with the migrated database; what
 SQLAlchemy can't say (partitions, triggers) is in `migrations/`.
 """
 
-from typing import Final
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -33,8 +31,6 @@ from sqlalchemy.dialects.postgresql import JSONB
 from runtime.contracts import (
     LATENCY_BUCKETS,
     TABLE_USAGE_ADJUSTMENTS,
-    TABLE_USAGE_ARCHIVES,
-    TABLE_USAGE_CHAINS,
     TABLE_USAGE_DAILY,
     TABLE_USAGE_DAILY_TOTALS,
     TABLE_USAGE_HOURLY,
@@ -43,7 +39,6 @@ from runtime.contracts import (
     TABLE_USAGE_MINUTES,
     TABLE_USAGE_MONTHLY,
     TABLE_USAGE_MONTHLY_TOTALS,
-    TABLE_USAGE_SEALS,
     TABLE_USAGE_TIERS,
     TABLE_USAGE_WATERMARKS,
     USAGE_SUMS,
@@ -51,12 +46,13 @@ from runtime.contracts import (
     Pricing,
     UsageSource,
 )
-
-TABLE_QUARANTINE: Final = "usage_quarantine"
-TABLE_CHAINS: Final = TABLE_USAGE_CHAINS
-TABLE_SEALS: Final = TABLE_USAGE_SEALS
-TABLE_ARCHIVES: Final = TABLE_USAGE_ARCHIVES
-TABLE_REPORT_IDS: Final = "usage_report_ids"
+from usage_sink.tables import (
+    TABLE_ARCHIVES,
+    TABLE_CHAINS,
+    TABLE_QUARANTINE,
+    TABLE_REPORT_IDS,
+    TABLE_SEALS,
+)
 
 metadata = MetaData()
 

@@ -25,9 +25,9 @@ from usage_sink.adjustments import SETTLED_LATE, Adjustment
 from usage_sink.chain import Chain, State
 from usage_sink.errors import LedgerUnavailable
 from usage_sink.records import COLUMNS, Misfit, UsageRecord
-from usage_sink.schema import TABLE_ARCHIVES, TABLE_QUARANTINE, TABLE_REPORT_IDS
 from usage_sink.seals import Batch, SealKind, rows_digest
 from usage_sink.store import Written, misfit_of
+from usage_sink.tables import TABLE_ARCHIVES, TABLE_QUARANTINE, TABLE_REPORT_IDS
 from usage_sink.values import clean
 
 log = get_logger(__name__)

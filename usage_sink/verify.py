@@ -27,7 +27,6 @@ from runtime.postgres import wrap_errors
 from usage_sink import heads as heads_file
 from usage_sink import rollups, tiers
 from usage_sink.compaction import days_of
-from usage_sink.schema import TABLE_ARCHIVES, TABLE_CHAINS, TABLE_SEALS
 from usage_sink.seals import (
     BEFORE_SEALS,
     Batch,
@@ -36,6 +35,7 @@ from usage_sink.seals import (
     head_after,
     rows_digest,
 )
+from usage_sink.tables import TABLE_ARCHIVES, TABLE_CHAINS, TABLE_SEALS
 from usage_sink.tiers import Period
 
 _CONNECT_TIMEOUT_S: Final = 10.0

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that `runtime.postgres.migrate` opened."""
+"""Alembic's entry: runs on the connection that `runtime.migrations.migrate` opened."""
 
 from alembic import context
 

@@ -13,7 +13,7 @@ from control.explain_postgres import PostgresStories
 from control.store import Status
 from control.store_postgres import PostgresConfigStore
 from runtime.clock import SystemClock
-from runtime.postgres import migrate
+from runtime.migrations import migrate
 from tests.builders_ledger import a_store
 from usage_sink.events import UsageEvent, read
 from usage_sink.prices import NO_PRICES

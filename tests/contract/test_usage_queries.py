@@ -22,7 +22,7 @@ from control.store_postgres import PostgresUsageQueries
 from control.usage import COLUMNS, Cursor, Sort, Statuses, UsageFilter, UsageQuery
 from runtime.clock import SystemClock
 from runtime.contracts import Outcome, UsageSource
-from runtime.postgres import migrate
+from runtime.migrations import migrate
 from tests.builders_ledger import a_store
 from usage_sink.completeness import Basis, count_admitted, publish, published
 from usage_sink.completeness import Watermark as Mark

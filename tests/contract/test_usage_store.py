@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.clock import FakeClock
 from runtime.contracts import UsageSource
-from runtime.postgres import migrate, version_table
+from runtime.migrations import migrate
+from runtime.postgres import version_table
 from tests.builders_ledger import START, a_ledger, a_record, a_store
 from usage_sink.errors import LedgerUnavailable
 from usage_sink.events import Usage

@@ -31,7 +31,7 @@ from control.usage_totals import (
 from control.usage_totals_postgres import PostgresTotals
 from runtime.clock import SystemClock
 from runtime.contracts import UsageSource
-from runtime.postgres import migrate
+from runtime.migrations import migrate
 from tests.builders_ledger import a_record, a_store
 from usage_sink.adjustments import Adjustment
 from usage_sink.compaction import compact

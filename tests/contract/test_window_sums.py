@@ -14,7 +14,7 @@ from control.usage import COLUMNS
 from control.window_sums import ANYTHING, Filter, MemoryWindowSums, Window, WindowSums
 from control.window_sums_postgres import PostgresWindowSums
 from runtime.clock import SystemClock
-from runtime.postgres import migrate
+from runtime.migrations import migrate
 from tests.builders_ledger import a_store
 from usage_sink.events import UsageEvent, read
 from usage_sink.prices import NO_PRICES

@@ -16,7 +16,8 @@ from control.database import Database
 from control.store import Status
 from control.store_postgres import PostgresConfigStore
 from runtime.clock import SystemClock
-from runtime.postgres import DatabaseUnavailable, connect_pool, migrate, open_schema
+from runtime.migrations import migrate
+from runtime.postgres import DatabaseUnavailable, connect_pool, open_schema
 from tests.builders_ledger import START, a_record, a_store
 from usage_sink import archive
 from usage_sink.partitions import make_partitions

@@ -14,7 +14,7 @@ import pytest
 from local import binaries
 from local.accounts import find_account, find_way
 from local.engines import running_postgres
-from runtime.postgres import migrate
+from runtime.migrations import migrate
 from tests.builders_ledger import a_ledger, a_record, a_store
 from usage_sink.store_postgres import PostgresUsageStore
 from usage_sink.verify import verify

@@ -11,7 +11,8 @@ import pytest
 
 from runtime.clock import FakeClock
 from runtime.contracts import Outcome, UsageSource
-from runtime.postgres import DatabaseRejected, migrate
+from runtime.migrations import migrate
+from runtime.postgres import DatabaseRejected
 from tests.builders_ledger import START, a_ledger, a_record, a_store
 from usage_sink.adjustments import Adjustment
 from usage_sink.events import Usage
