@@ -44,7 +44,9 @@ async def main(stop: asyncio.Event) -> None:
     service = AuthzService(authorizer, metrics, audit, journal)
     sessions = Sessions(blacklist, clock, metrics, settings.jwt_leeway_s)
     methods: list[Method] = [*service.methods(), *SessionService(sessions).methods()]
-    server = GrpcServer(settings.authz_listen, methods, metrics)
+    server = GrpcServer(
+        settings.authz_listen, methods, metrics, settings.grpc_transport
+    )
     ops = OpsServer(settings.ops_listen, health, metrics)
     background = [
         asyncio.create_task(one.run(stop)) for one in (blacklist, keys, sessions)

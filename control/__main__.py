@@ -29,7 +29,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     http = HttpServer(
         create_app(control.deps), settings.control_listen, settings.drain_timeout_s
     )
-    ads = GrpcServer(settings.ads_listen, control.discovery.methods(), metrics)
+    ads = GrpcServer(
+        settings.ads_listen,
+        control.discovery.methods(),
+        metrics,
+        settings.grpc_transport,
+    )
     async with AsyncExitStack() as closing:
         closing.push_async_callback(control.close)
         await http.start()

@@ -30,7 +30,9 @@ async def main(stop: asyncio.Event) -> None:
         metrics=metrics,
     )
     service = RateLimitService(limiter, metrics)
-    server = GrpcServer(settings.ratelimit_listen, service.methods(), metrics)
+    server = GrpcServer(
+        settings.ratelimit_listen, service.methods(), metrics, settings.grpc_transport
+    )
     ops = OpsServer(settings.ops_listen, health, metrics)
     rules = asyncio.create_task(
         config_channel.watch(client, "ratelimit", limiter.use, stop)

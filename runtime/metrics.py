@@ -25,6 +25,7 @@ MetricName = Literal[
     "hubgate_config_publish_seconds",
     "hubgate_config_revision",
     "hubgate_grpc_failures_total",
+    "hubgate_grpc_faults_total",
     "hubgate_jwks_fetches_total",
     "hubgate_ratelimit_decisions_total",
     "hubgate_ratelimit_outages_total",
@@ -215,6 +216,13 @@ METRICS: tuple[Metric, ...] = (
         Kind.COUNTER,
         "RPCs that ended in an unexpected exception, by method",
         ("method",),
+    ),
+    Metric(
+        "hubgate_grpc_faults_total",
+        Kind.COUNTER,
+        "gRPC connections that were ended for what the peer did, by kind: protocol"
+        " (broken, or a flood), stalled, connections (too many)",
+        ("kind",),
     ),
     Metric(
         "hubgate_rpc_seconds",

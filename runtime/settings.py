@@ -108,6 +108,16 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class GrpcTransport(StrEnum):
+    """What carries gRPC: our own HTTP/2, or grpcio, the reference."""
+
+    HTTP2 = "http2"
+    GRPCIO = "grpcio"
+
+
+DEFAULT_GRPC_TRANSPORT = GrpcTransport.GRPCIO
+
+
 def _variable(field: str) -> str:
     return PREFIX + field.upper()
 
@@ -170,6 +180,7 @@ class ServiceSettings(EnvironmentModel):
     region: str = "local"
     ops_listen: AddressField | None = None
     drain_timeout_s: float = Field(default=5.0, ge=0, le=600)
+    grpc_transport: GrpcTransport = DEFAULT_GRPC_TRANSPORT
 
 
 class RedisSettings(EnvironmentModel):

@@ -13,14 +13,24 @@ from redis.asyncio import Redis
 
 from local.engines import running_postgres, running_valkey
 from runtime import redis as runtime_redis
+from runtime import settings
+from runtime.settings import GrpcTransport
 
 START_DEADLINE_S = 60.0
 
 
+#: Carries gRPC in all tests, and in the stacks that they start.
+TRANSPORT = "HUBGATE_GRPC_TRANSPORT"
+
+
 def pytest_configure() -> None:
-    """Tests see no variable of a stack that runs beside them."""
-    for name in [name for name in os.environ if name.startswith("HUBGATE_")]:  # noqa: TID251 - to empty it
-        del os.environ[name]  # noqa: TID251 - to empty it
+    """Tests see no variable of a stack that runs beside them, but for the transport."""
+    environ = os.environ  # noqa: TID251 - to empty it
+    for name in [name for name in environ if name.startswith("HUBGATE_")]:
+        if name != TRANSPORT:
+            del environ[name]
+    if TRANSPORT in environ:
+        settings.DEFAULT_GRPC_TRANSPORT = GrpcTransport(environ[TRANSPORT])
 
 
 @contextmanager

@@ -87,6 +87,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             settings.usage_sink_listen,
             UsageSinkService(spool, metrics, stop).methods(),
             metrics,
+            settings.grpc_transport,
         )
         health.add("database", ledger.check)
         health.add("spool", spool.check)
@@ -133,7 +134,7 @@ async def start_ingest(
         return
     token = None if file is None else await asyncio.to_thread(file.text)
     service = UsageIngestService(spool, SystemClock(), metrics, token)
-    server = GrpcServer(address, service.methods(), metrics)
+    server = GrpcServer(address, service.methods(), metrics, settings.grpc_transport)
     await server.start()
     closing.push_async_callback(server.stop, settings.drain_timeout_s)
 
