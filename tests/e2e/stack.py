@@ -9,7 +9,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -38,14 +37,44 @@ def eventually(look: Callable[[], T], seconds: float, pause_s: float = 0.05) -> 
         _PAUSE.wait(pause_s)
 
 
-@dataclass
 class Stack:
-    """A running stack and what its ready line said."""
+    """`hubgate up --demo` of one data directory, and what its ready line said."""
 
-    process: subprocess.Popen[str]
-    ready: dict[str, Any]
-    log: Path
-    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=20))
+    def __init__(
+        self, folder: Path, *options: str, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.log = folder / "supervisor.log"
+        self._folder = folder
+        self._options = options
+        self._env = {**os.environ, **(env or {})}  # noqa: TID251 - of a child process
+        self.start()
+
+    def start(self) -> None:
+        """Start it, the first time or again, and wait for the ready line."""
+        self.http = httpx.Client(timeout=20)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        data_dir = ("--data-dir", str(self._folder))
+        with self.log.open("w") as errors:
+            self.process = subprocess.Popen(
+                [
+                    *(HUBGATE, "up", "--json", "--demo", "--port", "0"),
+                    *(*data_dir, *self._options),
+                ],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=self._env,
+                start_new_session=True,
+            )
+        lines: SimpleQueue[str] = SimpleQueue()
+        relay = threading.Thread(target=_relay, args=(self.process, lines), daemon=True)
+        relay.start()
+        try:
+            self.ready: dict[str, Any] = json.loads(lines.get(timeout=START_DEADLINE_S))
+        except (Empty, json.JSONDecodeError) as error:
+            self.kill()
+            said = self.log.read_text()[-4000:]
+            raise AssertionError(f"no ready line:\n{said}") from error
 
     @property
     def gateway(self) -> str:
@@ -105,6 +134,17 @@ class Stack:
             headers={"authorization": f"Bearer {self.ready['admin_token']}"},
         )
 
+    def is_healthy(self) -> bool:
+        """A request passes, is limited, and control and its database answer."""
+        try:
+            token = self.token(role="admin")
+            answer = self.get("/api/users/me", token)
+            usage = self.get("/api/usage/logs", token)
+            ready = self.http.get(f"{self.ready['control']}/health/ready")
+        except httpx.TransportError:
+            return False
+        return {answer.status_code, usage.status_code, ready.status_code} == {200}
+
     def kill(self) -> None:
         """End the supervisor as the kernel would."""
         self.http.close()
@@ -123,39 +163,6 @@ def a_user() -> str:
     return f"user-{uuid.uuid4().hex[:12]}"
 
 
-def start_stack(
-    data_dir: Path, *options: str, env: Mapping[str, str] | None = None
-) -> Stack:
-    """Start `hubgate up --demo` and wait for the ready line."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    log = data_dir / "supervisor.log"
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            [
-                HUBGATE,
-                "up",
-                "--json",
-                "--demo",
-                *("--port", "0", "--data-dir", str(data_dir)),
-                *options,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env={**os.environ, **(env or {})},  # noqa: TID251 - of a child process
-            start_new_session=True,
-        )
-    lines: SimpleQueue[str] = SimpleQueue()
-    threading.Thread(target=_relay, args=(process, lines), daemon=True).start()
-    try:
-        ready = json.loads(lines.get(timeout=START_DEADLINE_S))
-    except (Empty, json.JSONDecodeError) as error:
-        process.kill()
-        process.wait()
-        raise AssertionError(f"no ready line:\n{log.read_text()[-4000:]}") from error
-    return Stack(process, ready, log)
-
-
 def _relay(process: subprocess.Popen[str], lines: SimpleQueue[str]) -> None:
     """Read all output, so that it never blocks; only the first line matters."""
     assert process.stdout is not None
@@ -169,7 +176,7 @@ def _relay(process: subprocess.Popen[str], lines: SimpleQueue[str]) -> None:
 def running_stack(
     data_dir: Path, *options: str, env: Mapping[str, str] | None = None
 ) -> Iterator[Stack]:
-    stack = start_stack(data_dir, *options, env=env)
+    stack = Stack(data_dir, *options, env=env)
     try:
         yield stack
     finally:

@@ -10,18 +10,11 @@ import pytest
 
 from runtime.clock import SystemClock
 from tests.e2e.recorder import probe_route, recording
-from tests.e2e.stack import Stack, eventually, running_stack
+from tests.e2e.stack import Stack, eventually
 
 pytestmark = pytest.mark.e2e
 
 CLOCK = SystemClock()
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack that these tests may break."""
-    with running_stack(tmp_path_factory.mktemp("faults")) as one:
-        yield one
 
 
 @contextmanager

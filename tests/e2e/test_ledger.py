@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,20 +21,12 @@ from websockets.sync.client import connect
 from hubgate.usage.v1.usage_pb2 import ReportUsageRequest, UsageReport
 from hubgate.usage.v1.usage_pb2_grpc import UsageIngestStub
 from tests.e2e.journal import Agreement, Journal
-from tests.e2e.stack import Stack, a_user, eventually, running_stack
+from tests.e2e.stack import Stack, a_user, eventually
 
 pytestmark = pytest.mark.e2e
 
 RATE = 100.0
 SETTLE_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack that these tests may break."""
-    folder = tmp_path_factory.mktemp("ledger")
-    with running_stack(folder, env={"HUBGATE_UNSETTLED_AFTER_S": "2"}) as one:
-        yield one
 
 
 def only_row(stack: Stack, token: str) -> dict[str, Any]:

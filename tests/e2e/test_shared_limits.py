@@ -14,20 +14,23 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def pair(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Stack, Stack]]:
-    """Two stacks, each with its own Envoy and sidecars; the second has no stores."""
-    with running_stack(tmp_path_factory.mktemp("first")) as first:
-        shared = {
-            "HUBGATE_REDIS_URL": first.ready["redis_url"],
-            "HUBGATE_DATABASE_URL": first.ready["database_url"],
-            "HUBGATE_JWT_SECRET_FILE": str(first.data_dir / "jwt.secret"),
-            "HUBGATE_NODE_ID": "second",
-        }
-        second_dir = tmp_path_factory.mktemp("second")
-        with running_stack(second_dir, env=shared) as second:
-            yield first, second
+def second(
+    broken_before: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """With its own Envoy and sidecars, and the stores of the first."""
+    shared = {
+        "HUBGATE_REDIS_URL": broken_before.ready["redis_url"],
+        "HUBGATE_DATABASE_URL": broken_before.ready["database_url"],
+        "HUBGATE_JWT_SECRET_FILE": str(broken_before.data_dir / "jwt.secret"),
+        "HUBGATE_NODE_ID": "second",
+    }
+    with running_stack(tmp_path_factory.mktemp("second"), env=shared) as one:
+        yield one
+
+
+@pytest.fixture
+def pair(own: Stack, second: Stack) -> tuple[Stack, Stack]:
+    return own, second
 
 
 def test_a_given_server_is_used_instead_of_an_embedded_one(

@@ -1,26 +1,18 @@
 """A socket lives as long as its token, and no longer."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from runtime.clock import SystemClock
-from tests.e2e.stack import Stack, a_user, running_stack
+from tests.e2e.stack import Stack, a_user
 
 pytestmark = pytest.mark.e2e
 
 CLOCK = SystemClock()
 CLOSED_WITHIN_S = 5.0
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("sockets")
-    with running_stack(folder, env={"HUBGATE_JWT_LEEWAY_S": "0"}) as one:
-        yield one
 
 
 def open_socket(stack: Stack, token: str) -> ClientConnection:

@@ -20,13 +20,13 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 sys.exit(subprocess.call([sys.executable, "-c", sys.argv[1]]))
 """
 _CHILD = """
-import signal
+import signal, threading
 from local.terminal import foreground
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with foreground():
-    print("ready", flush=True)
     try:
-        signal.pause()
+        print("ready", flush=True)
+        threading.Event().wait(20)  # not pause(): it may begin after the signal
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 """

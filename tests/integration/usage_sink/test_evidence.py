@@ -174,7 +174,8 @@ async def test_each_request_of_a_killed_envoy_has_one_row(
     assert rows[in_flight] == "unsettled"
     assert {rows[id_] for id_ in {*early, *after}} == {"ok"}
     assert {rows[id_] for id_ in late} <= {"ok", "unsettled"}
-    assert admitted == len(every)
+    # More only when Envoy asked again: this loop may be late with its answers.
+    assert len(every) <= admitted <= len(every) + len(late)
     assert (unsettled["user_id"], unsettled["route"]) == ("u-1", "held")
     assert (unsettled["node"], unsettled["tokens"]) == ("envoy-1", 0)
     assert unsettled["billable"] is False
