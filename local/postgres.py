@@ -55,15 +55,26 @@ class Cluster:
 
 def prepare(folder: Path, *, durable: bool = True) -> Cluster:
     """Create the cluster if there is none; blocking, about one second."""
+    cluster = place(folder)
+    create(cluster, durable=durable)
+    return cluster
+
+
+def place(folder: Path) -> Cluster:
+    """Where the cluster is or will be, and its password; blocking, at once.
+
+    Raises:
+        LocalError: it is there and its password is not, or nobody may run it.
+    """
     program = binaries.postgres() / "postgres"
     account = find_account(folder / "data")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if account is not None:
         os.chown(folder, account.uid, account.gid)
     way = find_way(account, program, folder)
-    password_file = folder / "password"
+    password_file = _password_file(folder)
     if not (folder / "data").exists():
-        _create(folder, way, password_file, durable=durable)
+        _make_password(password_file)
     if not password_file.exists():
         raise LocalError(
             f"{password_file} is missing, so no one can log in to {folder / 'data'}:"
@@ -72,26 +83,41 @@ def prepare(folder: Path, *, durable: bool = True) -> Cluster:
     return Cluster(folder, way, password_file.read_text().strip())
 
 
-def _create(folder: Path, way: Way, password_file: Path, *, durable: bool) -> None:
+def create(cluster: Cluster, *, durable: bool = True) -> None:
+    """Make the cluster if there is none; blocking, about one second.
+
+    Raises:
+        LocalError: with what initdb said.
+    """
+    if cluster.data.exists():
+        return
     # Made beside its place and renamed: an interrupted initdb leaves nothing that
     # looks like a cluster.
-    draft = folder / "data.new"
+    draft = cluster.folder / "data.new"
     shutil.rmtree(draft, ignore_errors=True)
-    password_file.unlink(missing_ok=True)
-    password_file.touch(mode=0o600)
-    password_file.write_text(secrets.token_hex(24) + "\n")
-    owner = folder.stat()
-    os.chown(password_file, owner.st_uid, owner.st_gid)
-    result = way.run(
+    result = cluster.way.run(
         *(str(binaries.postgres() / "initdb"), "-D", str(draft), "-U", USER),
-        *("--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8"),
-        *("--locale-provider=builtin", "--locale=C.UTF-8"),
+        *("--auth=scram-sha-256", f"--pwfile={_password_file(cluster.folder)}"),
+        *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
         *(() if durable else ("--no-sync",)),
         timeout_s=_INITDB_TIMEOUT_S,
     )
     if result.returncode != 0:
-        raise LocalError(f"initdb failed in {folder}:\n{result.stdout.strip()}")
-    draft.rename(folder / "data")
+        said = result.stdout.strip()
+        raise LocalError(f"initdb failed in {cluster.folder}:\n{said}")
+    draft.rename(cluster.data)
+
+
+def _password_file(folder: Path) -> Path:
+    return folder / "password"
+
+
+def _make_password(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(secrets.token_hex(24) + "\n")
+    owner = file.parent.stat()
+    os.chown(file, owner.st_uid, owner.st_gid)
 
 
 async def clear_stale_pid(data: Path) -> None:

@@ -5,9 +5,10 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from local.accounts import Account, identity
 from local.console import Console
@@ -211,6 +212,24 @@ async def _problem(probe: Step) -> Exception | None:
     return None
 
 
+async def side_by_side(*work: Coroutine[Any, Any, None]) -> None:
+    """All of it at once; the first error ends the rest.
+
+    Raises:
+        LocalError: that error.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except ExceptionGroup as errors:
+        # Not `except*`: what it raises arrives in a group of its own.
+        ours = errors.subgroup(LocalError)
+        if ours is None:
+            raise
+        raise ours.exceptions[0] from None
+
+
 def _ending(status: int | None) -> str:
     if status is not None and status < 0:
         return f"was ended by {signal.Signals(-status).name}"
@@ -233,40 +252,33 @@ class Supervisor:
         self._console = console
         self._logs = logs
         self._on_change = on_change
-        self._layers: list[list[Child]] = []
+        self._layers: dict[int, list[Child]] = {}
 
-    async def start(self, specs: Sequence[Spec]) -> None:
+    async def start(self, specs: Sequence[Spec], layer: int = 0) -> None:
         """Start these side by side, and wait until all are ready.
+
+        The higher the layer, the earlier they are stopped; of one, all at once.
 
         Raises:
             StartError: the first that failed; the others keep their state.
         """
-        layer = [self._child(spec) for spec in specs]
-        self._layers.append(layer)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for child in layer:
-                    group.create_task(child.start(self._changed))
-        except ExceptionGroup as errors:
-            # Not `except*`: what it raises arrives in a group of its own.
-            ours = errors.subgroup(LocalError)
-            if ours is None:
-                raise
-            raise ours.exceptions[0] from None
+        children = [self._child(spec) for spec in specs]
+        self._layers.setdefault(layer, []).extend(children)
+        await side_by_side(*(child.start(self._changed) for child in children))
 
     async def stop(self) -> None:
-        """Last started, first stopped; nothing is restarted any more."""
+        """From the highest layer down; nothing is restarted any more."""
         while self._layers:
-            layer = self._layers[-1]
-            await asyncio.gather(*(child.stop() for child in layer))
-            self._layers.pop()
+            highest = max(self._layers)
+            await asyncio.gather(*(child.stop() for child in self._layers[highest]))
+            del self._layers[highest]
 
     def kill(self) -> None:
         for child in self._children():
             child.kill()
 
     def pids(self) -> dict[str, list[int]]:
-        """The living processes by kind, in the order of their start."""
+        """The living processes by kind, from the lowest layer up."""
         found: dict[str, list[int]] = {}
         for child in self._children():
             pids = found.setdefault(child.spec.kind, [])
@@ -275,7 +287,7 @@ class Supervisor:
         return found
 
     def _children(self) -> list[Child]:
-        return [child for layer in self._layers for child in layer]
+        return [child for _, layer in sorted(self._layers.items()) for child in layer]
 
     def _child(self, spec: Spec) -> Child:
         log = LogFile(self._logs / f"{spec.name}.log")

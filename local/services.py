@@ -95,13 +95,18 @@ class Plan:
         return self.data.run / f"{name}.sock"
 
 
-def services(plan: Plan) -> list[Spec]:
-    """The four services and, with the demo, its upstreams."""
-    specs = [_usage_sink(plan), _control(plan)]
+def keepers(plan: Plan) -> list[Spec]:
+    """Those that write to the ledger."""
+    specs = [_usage_sink(plan)]
     if plan.settings.environ.get(_KEEP_DAYS):
         specs.append(_archiver(plan))
-    for kind in SIDECARS:
-        specs.extend(_sidecar(plan, kind, number) for number in range(_REPLICAS))
+    return specs
+
+
+def deciders(plan: Plan) -> list[Spec]:
+    """Those that need no database and, with the demo, its upstreams."""
+    numbers = range(_REPLICAS)
+    specs = [_sidecar(plan, kind, number) for kind in SIDECARS for number in numbers]
     if plan.settings.demo:
         specs.extend(_upstream(plan, name) for name in UPSTREAMS)
     return specs
@@ -225,7 +230,7 @@ def _service(
     )
 
 
-def _control(plan: Plan) -> Spec:
+def control(plan: Plan) -> Spec:
     ports, settings = plan.ports, plan.settings
     http = (_LOOPBACK, ports.control)
     env = {

@@ -7,6 +7,7 @@ import resource
 import secrets
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from local import logins, ports, postgres, services, valkey, watchdog
@@ -16,7 +17,7 @@ from local.engines import ping_redis, postgres_spec, valkey_spec
 from local.errors import LocalError
 from local.files import kept_secret
 from local.guard import Guard
-from local.processes import Spec, Supervisor
+from local.processes import Supervisor, side_by_side
 from local.services import Plan
 from local.settings import Settings
 from local.state import DataDir, Lock, write_state
@@ -30,7 +31,18 @@ _EXIT_KILLED = 130
 #: Envoy holds two descriptors for each connection.
 _OPEN_FILES = 65_536
 
+#: Layers: what is below is there for longer.
+_ENGINES, _SERVICES, _GATEWAY = range(3)
+
 Show = Callable[[dict[str, Any]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Engines:
+    """Those of our own; a server that was given is used as it is."""
+
+    valkey: valkey.Server | None
+    cluster: postgres.Cluster | None
 
 
 async def run(settings: Settings, show: Show) -> None:
@@ -87,27 +99,20 @@ class Stack:
         settings = self._settings
         chosen = ports.choose(settings.ports, host=settings.host, demo=settings.demo)
         admin_token = self._make_secrets()
-        engines, plan = await self._prepare_engines(chosen)
-        self._supervisor = Supervisor(
+        engines, plan = await self._plan(chosen)
+        supervisor = self._supervisor = Supervisor(
             stack=self._id,
             environ=plan.environ(),
             console=self._console,
             logs=self._data.logs,
             on_change=self._publish,
         )
-        await self._supervisor.start(engines)
-        await _check_external(settings)
-        if plan.logins:
-            await logins.migrate(
-                plan.database_url, logins.password_files(plan.data.path), plan.environ()
-            )
-        else:
-            self._console.note(
-                "the database was given: one role for all services, the owner's rights"
-                " too (docs/ledger.md says how to give each its own)"
-            )
-        await self._supervisor.start(services.services(plan))
-        await self._supervisor.start([services.envoy(plan)])
+        # Each of the two waits for what it needs; the machine has work meanwhile.
+        await side_by_side(
+            self._start_deciders(supervisor, plan, engines.valkey),
+            self._start_keepers(supervisor, plan, engines.cluster),
+        )
+        await supervisor.start([services.envoy(plan)], _GATEWAY)
         self._facts = _facts(plan, admin_token)
         if settings.demo:
             control = ControlClient(self._facts["control"], admin_token)
@@ -135,19 +140,51 @@ class Stack:
         kept_secret(self._data.ingest_token, _token)
         return kept_secret(self._data.admin_token, _token).decode().strip()
 
-    async def _prepare_engines(self, chosen: ports.Ports) -> tuple[list[Spec], Plan]:
-        """Those of our own; a server that was given is used as it is."""
-        specs: list[Spec] = []
+    async def _start_deciders(
+        self, supervisor: Supervisor, plan: Plan, server: valkey.Server | None
+    ) -> None:
+        if server is not None:
+            await supervisor.start([valkey_spec(server)], _ENGINES)
+        else:
+            await _reachable(ping_redis(plan.redis_url), "HUBGATE_REDIS_URL")
+        await supervisor.start(services.deciders(plan), _SERVICES)
+
+    async def _start_keepers(
+        self, supervisor: Supervisor, plan: Plan, cluster: postgres.Cluster | None
+    ) -> None:
+        if cluster is not None:
+            await asyncio.to_thread(postgres.create, cluster)
+            spec = postgres_spec(cluster, plan.ports.postgres, self._id)
+            await supervisor.start([spec], _ENGINES)
+        else:
+            check = postgres.check(plan.database_url)
+            await _reachable(check, "HUBGATE_DATABASE_URL")
+            self._console.note(
+                "the database was given: one role for all services, the owner's rights"
+                " too (docs/ledger.md says how to give each its own)"
+            )
+
+        async def keep() -> None:
+            if plan.logins:
+                files = logins.password_files(plan.data.path)
+                await logins.migrate(plan.database_url, files, plan.environ())
+            await supervisor.start(services.keepers(plan), _SERVICES)
+
+        # Control takes longest to load, and waits for its tables by itself.
+        control = supervisor.start([services.control(plan)], _SERVICES)
+        await side_by_side(control, keep())
+
+    async def _plan(self, chosen: ports.Ports) -> tuple[_Engines, Plan]:
+        """Engines of our own where none was given."""
         settings, path = self._settings, self._data.path
         redis_url, database_url = settings.redis_url, settings.database_url
         own_logins: dict[str, str] = {}
+        server, cluster = None, None
         if redis_url is None:
             server = valkey.prepare(path / "redis", chosen.redis)
-            specs.append(valkey_spec(server))
             redis_url = server.url
         if database_url is None:
-            cluster = await asyncio.to_thread(postgres.prepare, path / "postgres")
-            specs.append(postgres_spec(cluster, chosen.postgres, self._id))
+            cluster = await asyncio.to_thread(postgres.place, path / "postgres")
             database_url = cluster.url(chosen.postgres)
             own_logins = logins.urls(database_url, logins.password_files(path))
         plan = Plan(
@@ -158,7 +195,7 @@ class Stack:
             database_url=database_url,
             logins=own_logins,
         )
-        return specs, plan
+        return _Engines(server, cluster), plan
 
     def _publish(self) -> None:
         """Write down what is true now, for `hubgate token` and the like."""
@@ -204,14 +241,6 @@ def _raw_secret() -> bytes:
     secret = secrets.token_bytes(_SECRET_BYTES)
     # Readers of secret files drop a final newline, which an editor may have added.
     return secret if secret.strip() == secret else _raw_secret()
-
-
-async def _check_external(settings: Settings) -> None:
-    if settings.redis_url is not None:
-        await _reachable(ping_redis(settings.redis_url), "HUBGATE_REDIS_URL")
-    if settings.database_url is not None:
-        check = postgres.check(settings.database_url)
-        await _reachable(check, "HUBGATE_DATABASE_URL")
 
 
 async def _reachable(check: Awaitable[None], variable: str) -> None:

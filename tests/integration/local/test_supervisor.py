@@ -179,8 +179,8 @@ async def test_the_last_layer_is_stopped_first(bench: Bench) -> None:
             before_stop=note,
         )
 
-    for name in ("engine", "service", "proxy"):
-        await bench.supervisor.start([spec(name)])
+    for layer, name in ((1, "service"), (0, "engine"), (2, "proxy")):
+        await bench.supervisor.start([spec(name)], layer)
     await bench.supervisor.stop()
 
     assert order == ["proxy", "service", "engine"]

@@ -5,6 +5,7 @@ import pytest
 
 from local import services
 from local.ports import Ports
+from local.processes import Spec
 from local.services import Plan
 from local.settings import Settings
 from local.state import DataDir
@@ -40,8 +41,13 @@ def _plan(path: Path, *, demo: bool = True, **environ: str) -> Plan:
     )
 
 
+def services_of(plan: Plan) -> list[Spec]:
+    keepers, deciders = services.keepers(plan), services.deciders(plan)
+    return [*keepers, services.control(plan), *deciders]
+
+
 def test_the_decision_services_come_in_twos(plan: Plan) -> None:
-    names = [spec.name for spec in services.services(plan)]
+    names = [spec.name for spec in services_of(plan)]
 
     assert names == [
         "usage_sink",
@@ -58,14 +64,14 @@ def test_the_decision_services_come_in_twos(plan: Plan) -> None:
 
 def test_without_the_demo_there_are_no_upstreams(tmp_path: Path) -> None:
     plan = _plan(tmp_path, demo=False, HUBGATE_UPSTREAM_CORE="core:80")
-    specs = services.services(plan)
+    specs = services_of(plan)
 
     assert [spec.name for spec in specs if spec.kind == "upstreams"] == []
     assert plan.environ()["HUBGATE_UPSTREAM_CORE"] == "core:80"
 
 
 def test_control_tells_envoy_of_every_socket_that_is_served(plan: Plan) -> None:
-    specs = {spec.name: spec for spec in services.services(plan)}
+    specs = {spec.name: spec for spec in services_of(plan)}
     told = specs["control"].env
 
     for kind in ("authz", "ratelimit"):
@@ -79,7 +85,7 @@ def test_control_tells_envoy_of_every_socket_that_is_served(plan: Plan) -> None:
 
 
 def test_upstreams_listen_where_control_is_told(plan: Plan) -> None:
-    specs = {spec.name: spec for spec in services.services(plan)}
+    specs = {spec.name: spec for spec in services_of(plan)}
 
     assert (
         specs["demo-core"].env["HUBGATE_DEMO_LISTEN"]
@@ -103,15 +109,15 @@ def test_nobody_gets_the_owners_login_but_where_there_is_no_other(plan: Plan) ->
         (own, {"postgresql://u", "pg://c"}),
         (plan, {"postgresql://p"}),
     ):
-        environs = [{**one.environ(), **spec.env} for spec in services.services(one)]
+        environs = [{**one.environ(), **spec.env} for spec in services_of(one)]
         urls = {each[_URL] for each in environs if _URL in each}
         assert urls == expected
 
 
 def test_old_days_are_archived_where_a_number_of_days_is_given(tmp_path: Path) -> None:
     plan = _plan(tmp_path, HUBGATE_LEDGER_KEEP_DAYS="400")
-    (archiver,) = [s for s in services.services(plan) if s.kind == "archiver"]
-    (control,) = [s for s in services.services(plan) if s.kind == "control"]
+    (archiver,) = [s for s in services_of(plan) if s.kind == "archiver"]
+    (control,) = [s for s in services_of(plan) if s.kind == "control"]
 
     assert archiver.env["HUBGATE_ARCHIVE_DIR"] == str(tmp_path / "archive")
     assert control.env["HUBGATE_ARCHIVE_DIR"] == str(tmp_path / "archive")
@@ -154,7 +160,7 @@ async def test_a_socket_of_a_killed_service_is_removed_before_the_next(
 ) -> None:
     plan = _plan(tmp_path)
     plan.data.create()
-    (spec,) = [s for s in services.services(plan) if s.name == "authz-0"]
+    (spec,) = [s for s in services_of(plan) if s.name == "authz-0"]
     plan.socket("authz-0").touch()
     assert spec.prepare is not None
     await spec.prepare()
@@ -163,7 +169,7 @@ async def test_a_socket_of_a_killed_service_is_removed_before_the_next(
 
 
 async def test_those_beside_an_envoy_look_where_it_and_authz_write(plan: Plan) -> None:
-    specs = {spec.name: spec for spec in services.services(plan)}
+    specs = {spec.name: spec for spec in services_of(plan)}
     sink = specs["usage_sink"].env
 
     assert sink["HUBGATE_ENVOY_ADMIN"] == "127.0.0.1:9901"
