@@ -27,6 +27,8 @@ class Connection(asyncio.Protocol):
         self._running = Running(server, self._out, self._on_empty)
         self._receiver = Receiver(server, self._out, self._running, self._drain_on)
         self._transport: asyncio.Transport | None = None
+        #: Nothing more will be said; the peer has closed it.
+        self.ended = asyncio.Event()
         self.gone = asyncio.Event()
         self._rest = b""
         self._is_draining = False
@@ -35,6 +37,7 @@ class Connection(asyncio.Protocol):
         # Since when it makes us wait: for its preface or a frame's end; to be read.
         self._unfinished_since: float | None = self._loop.time()
         self._unread_since: float | None = None
+        self._ending_since: float | None = None
         self._used_at = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -99,6 +102,7 @@ class Connection(asyncio.Protocol):
         self._is_ending = True
         self._transport = None
         self._others.discard(self)
+        self.ended.set()
         self.gone.set()
         self._running.abandon()
 
@@ -112,7 +116,9 @@ class Connection(asyncio.Protocol):
         limits = self._limits
         is_new = self._receiver.awaits_settings
         patience = limits.handshake_s if is_new else limits.stall_s
-        if _is_over(self._unfinished_since, patience, now) or _is_over(
+        if _is_over(self._ending_since, limits.linger_s, now):
+            self.abort()
+        elif _is_over(self._unfinished_since, patience, now) or _is_over(
             self._unread_since, limits.stall_s, now
         ):
             self._server.metrics.inc("hubgate_grpc_faults_total", kind="stalled")
@@ -164,15 +170,18 @@ class Connection(asyncio.Protocol):
         self._running.abandon()
 
     def _end(self, *last: bytes) -> None:
+        """Say what there is to say, and wait for the peer to close.
+
+        Closing while it still sends would take back what it has not read.
+        """
         if self._is_ending:
             return
         self._is_ending = True
-        self._unread_since = self._loop.time()  # what is left must be read in time
+        self._ending_since = self._loop.time()
         for frame in last:
             self._out.write(frame)
-        self._out.flush()
-        if self._transport is not None:
-            self._transport.close()
+        self._out.close()
+        self.ended.set()
 
 
 def _is_over(since: float | None, patience_s: float, now: float) -> bool:

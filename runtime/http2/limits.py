@@ -37,6 +37,8 @@ class Limits:
     idle_s: float = 900.0
     #: How long a peer may take to answer the PING that ends a drain's first half.
     drain_ping_s: float = 1.0
+    #: For a peer to close a connection that is at its end.
+    linger_s: float = 1.0
     #: How often deadlines of calls are looked at. The caller keeps them exactly.
     deadline_tick_s: float = 0.05
     #: How often connections are looked at.

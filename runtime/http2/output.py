@@ -1,6 +1,7 @@
 """What goes to one peer: as its windows allow, in one write for a turn of the loop."""
 
 import asyncio
+from contextlib import suppress
 from struct import Struct
 from typing import Final
 
@@ -60,10 +61,17 @@ class Output:
 
     def flush(self) -> None:
         self._is_scheduled = False
-        transport = self._transport
-        if self._frames and transport is not None and not transport.is_closing():
-            transport.write(b"".join(self._frames))
-            self._frames.clear()
+        if self._frames and self._transport is not None:
+            self._transport.write(b"".join(self._frames))
+        self._frames.clear()
+
+    def close(self) -> None:
+        """Nothing is sent after what there is."""
+        self.flush()
+        if self._transport is not None and not self._transport.is_closing():
+            with suppress(OSError):  # the peer has gone before
+                self._transport.write_eof()
+        self._transport = None
 
     def pause(self) -> None:
         """The peer does not read: no stream goes on."""

@@ -76,8 +76,8 @@ class Http2Transport:
             connection.cut()
         if tasks:
             await asyncio.wait(tasks, timeout=_CANCELLED_WITHIN_S)
-        # A peer that does not read its last answers must not keep us.
-        await self._until_gone(_CANCELLED_WITHIN_S)
+        linger_s = self._server.limits.linger_s
+        await _all([one.gone for one in self._connections], linger_s)
         for connection in list(self._connections):
             connection.abort()
         if self._address.path is not None:
@@ -88,12 +88,7 @@ class Http2Transport:
         if grace_s > 0:
             for connection in list(self._connections):
                 connection.drain()
-            await self._until_gone(grace_s)
-
-    async def _until_gone(self, within_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await asyncio.gather(*(one.gone.wait() for one in self._connections))
+            await _all([one.ended for one in self._connections], grace_s)
 
     async def _check(self) -> None:
         loop = asyncio.get_running_loop()
@@ -105,3 +100,10 @@ class Http2Transport:
 
     def _connection(self) -> Connection:
         return Connection(self._server, self._connections)
+
+
+async def _all(events: list[asyncio.Event], within_s: float) -> None:
+    """Wait for them, but no longer than that."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await asyncio.gather(*(event.wait() for event in events))
