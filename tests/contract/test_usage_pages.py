@@ -1,10 +1,10 @@
 """Pages and exports of a ledger to which rows arrive all the time; random filters."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -60,9 +60,18 @@ async def database(
     await database.close()
 
 
-async def pages(queries: Any, query: UsageQuery) -> list[dict[str, Any]]:
+async def at_once() -> None:
+    """Wait for nothing."""
+
+
+async def pages(
+    queries: Any,
+    query: UsageQuery,
+    before_each: Callable[[], Awaitable[None]] = at_once,
+) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while True:
+        await before_each()
         rows = await queries.find(query)
         found += rows[: query.limit]
         if len(rows) <= query.limit:
@@ -156,38 +165,59 @@ def loop_of_ledger(database_url: str) -> Any:
         runner.run(on_server(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
+class Arrivals:
+    """Rows that come at 500 a second, newer, older and between those of before."""
+
+    PER_S: Final = 500
+    _AT_ONCE: Final = 25
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._store = a_store(pool)
+        self._came = asyncio.Condition()
+        self.rows = 0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            instants = [
+                START + timedelta(seconds=number % 120 - 10)
+                for number in range(self.rows, self.rows + self._AT_ONCE)
+            ]
+            await self._store.write([a_record(created_at=one) for one in instants])
+            self.rows += self._AT_ONCE
+            async with self._came:
+                self._came.notify_all()
+            await asyncio.sleep(began + self.rows / self.PER_S - loop.time())
+
+    async def more(self) -> None:
+        async with asyncio.timeout(5), self._came:
+            await self._came.wait()
+
+
 @pytest.mark.parametrize("sort", Sort)
-async def test_a_cursor_misses_and_repeats_nothing_while_rows_arrive(
+async def test_a_cursor_misses_and_repeats_nothing_while_500_rows_a_second_arrive(
     database: Database, pool: asyncpg.Pool, sort: Sort
 ) -> None:
-    queries = PostgresUsageQueries(database)
-    store = a_store(pool)
     before = [a_row(number) for number in range(500)]
-    await store.write(before)
-    is_read = asyncio.Event()
-    late = 0
-
-    async def arrive() -> None:
-        """Newer, older and between, as fast as the ledger takes them."""
-        nonlocal late
-        while not is_read.is_set():
-            at = [
-                START + timedelta(seconds=second % 120 - 10)
-                for second in range(late, late + 50)
-            ]
-            await store.write([a_record(created_at=one) for one in at])
-            late += 50
-
-    arriving = asyncio.create_task(arrive())
+    await a_store(pool).write(before)
+    arrivals = Arrivals(pool)
+    began = asyncio.get_running_loop().time()
+    arriving = asyncio.create_task(arrivals.run())
     try:
-        found = await pages(queries, UsageQuery(limit=20, sort=sort))
+        found = await pages(
+            PostgresUsageQueries(database),
+            UsageQuery(limit=50, sort=sort),
+            before_each=arrivals.more,
+        )
     finally:
-        is_read.set()
-        await arriving
+        arriving.cancel()
+        await asyncio.gather(arriving, return_exceptions=True)
+    took_s = asyncio.get_running_loop().time() - began
     ids = [row["id"] for row in found]
     places = [(row["created_at"], row["id"]) for row in found]
 
     assert {one.event.id for one in before} <= set(ids)
     assert len(ids) == len(set(ids))
     assert places == sorted(places, reverse=sort is Sort.NEWEST)
-    assert late > 0
+    assert len(before) / 2 <= arrivals.rows <= took_s * arrivals.PER_S + 25
