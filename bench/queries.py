@@ -1,102 +1,68 @@
 """How fast are answers about a ledger of ten million rows, and raw SQL beside them?
 
-    python -m bench.queries --folder DIR [--rows 10000000] [--days 90]
+    python -m bench.queries --folder DIR [--parts sums,pages,exports] [--only TEXT]
 
-DIR keeps a PostgreSQL cluster: filled and summed the first time (about half an hour
-for ten million rows), used again after that. Each question is asked
+DIR keeps a PostgreSQL cluster: filled and summed the first time (a quarter of an hour
+for ten million rows), used again after that. `--only` takes what has TEXT in its name.
 
-- cold: the first time after the server was started, with no answer kept;
-- warm: again, all of it computed again; the 95th percentile of ten;
+`sums`: each question (`bench.questions`) is asked
+
+- cold: the first time after the server was started (nothing in its buffers, every
+  connection new; the machine's own file cache is as it is);
+- warm: ten times again, all of it computed again, nothing kept: the largest;
 - kept: again, as control does it, with the answer kept for as long as nothing changes;
 
 and, where it says so, as SQL over the rows, once after a first time.
+
+`pages`: of 50 rows, for each filter and order, 20 times the first page and 20 pages
+each near the oldest row, the middle and the newest one, each page another one: the
+first of all after the server was started, and the 95th percentile of the rest.
+
+`exports`: 500,000 rows to Parquet and CSV, by the code that serves them.
 """
 
 import argparse
 import asyncio
-import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
+from bench import pages
+from bench.exports import exported
 from bench.generate import generate
-from control import analytics, summary
+from bench.questions import LAST, NOW, Question, questions
 from control.answer_cache import AnswerCache
 from control.database import Database
-from control.usage_totals import DIMENSIONS, Snapshot
+from control.export import Format
 from control.usage_totals_postgres import PostgresTotals
 from local.engines import running_postgres
 from runtime.clock import SystemClock
 from runtime.migrations import migrate
 from usage_sink.compaction import compact
 
-LAST: Final = date(2026, 11, 20)
-_NOW: Final = datetime(2026, 11, 21, 0, 30, tzinfo=UTC).timestamp()
 _WARM, _KEPT = 10, 50
-
-Ask = Callable[[Snapshot], Awaitable[dict[str, Any]]]
-
-_RAW: Final = {
-    "service,model": "SELECT service, model, count(*), sum(tokens), sum(credits) "
-    "FROM usage_logs {where} GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 20",
-    "userId,service": "SELECT user_id, service, count(*), sum(tokens), sum(credits) "
-    "FROM usage_logs {where} GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 20",
-    "service,day": "SELECT service, date_trunc('day', created_at, 'UTC'), count(*), "
-    "sum(tokens), sum(credits) FROM usage_logs {where} GROUP BY 1, 2",
-    "analytics": "SELECT service, route, count(*), percentile_disc("
-    "ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_ms) "
-    "FROM usage_logs {where} GROUP BY 1, 2",
-}
+_SUMS: Final = (
+    *("usage_daily", "usage_monthly", "usage_daily_totals", "usage_monthly_totals"),
+    *("usage_parts", "usage_hourly_users", "usage_tiers"),
+)
 
 
-def questions(days: int) -> dict[str, tuple[Any, Ask]]:
-    """Name -> what identifies the question, and how it is asked."""
-    start = datetime.combine(LAST, datetime.min.time(), UTC) - timedelta(days=days - 1)
-    range_ = {"startDate": start.isoformat(), "endDate": str(LAST)}
-    found: dict[str, tuple[Any, Ask]] = {}
-
-    def add_summary(name: str, **asked: str) -> None:
-        query = summary.parse_query({**range_, **asked}, _NOW)
-        found[name] = query, lambda one: summary.summarize(one, query, None)
-
-    def add_analytics(name: str, users: frozenset[str] | None, **asked: str) -> None:
-        query = analytics.parse_query({**range_, **asked}, _NOW)
-        found[name] = (query, users), lambda one: analytics.analyse(one, query, users)
-
-    for pair in itertools.combinations((*DIMENSIONS, "day"), 2):
-        add_summary(",".join(pair), groupBy=",".join(pair))
-    add_summary("day in Berlin", groupBy="service,day", timeZone="Europe/Berlin")
-    add_summary("day in Kolkata", groupBy="day", timeZone="Asia/Kolkata")
-    edges = (start + timedelta(minutes=17)).isoformat()
-    add_summary("from 00:17", groupBy="service,model", startDate=edges)
-    add_analytics("analytics", None)
-    recent = str(LAST - timedelta(days=29))
-    add_analytics("analytics, 30 days", None, startDate=recent)
-    add_analytics("analytics of one user", frozenset({"user-17"}))
-    return found
-
-
-async def ask(
-    totals: PostgresTotals, question: tuple[Any, Ask], cache: AnswerCache
-) -> float:
+async def ask(totals: PostgresTotals, question: Question, cache: AnswerCache) -> float:
     """Milliseconds until the answer is JSON."""
-    key, asked = question
-    query = key[0] if isinstance(key, tuple) else key
-    first = query.first if hasattr(query, "first") else query.asked.start
     began = perf_counter()
     async with totals.snapshot() as snapshot:
         await snapshot.watermarks()
-        state = await snapshot.state(first, query.asked.end)
-        found = cache.get(key, state)
+        state = await snapshot.state(question.first, question.end)
+        found = cache.get(question.key, state)
         if found is None:
-            found = json.dumps(await asked(snapshot)).encode()
-            cache.put(key, state, found)
+            found = json.dumps(await question.ask(snapshot)).encode()
+            cache.put(question.key, state, found)
     return (perf_counter() - began) * 1000
 
 
@@ -111,28 +77,24 @@ async def fill(folder: Path, rows: int, days: int) -> None:
         async with asyncpg.create_pool(url, command_timeout=3600) as pool:
             if not await pool.fetchval("SELECT EXISTS (SELECT FROM usage_hourly)"):
                 await generate(url, rows, LAST, days)
-            await compact(pool, _NOW)
-            for table in ("usage_daily", "usage_monthly", "usage_tiers"):
-                await pool.execute(f"VACUUM (ANALYZE) {table}")
+            if await compact(pool, NOW):
+                for table in _SUMS:
+                    await pool.execute(f"VACUUM (ANALYZE) {table}")
 
 
 @asynccontextmanager
-async def served(folder: Path) -> Any:
+async def served(folder: Path) -> AsyncIterator[tuple[Database, str]]:
     """A server just started, and control's way to it."""
     async with running_postgres(folder / "pg") as url:
         database = Database(url, 5.0, SystemClock(), query_timeout_s=60.0)
         await database.connect(asyncio.Event())
         try:
-            yield PostgresTotals(database), url
+            yield database, url
         finally:
             await database.close()
 
 
-async def raw(url: str, name: str, days: int) -> float | None:
-    if name not in _RAW:
-        return None
-    first = LAST - timedelta(days=days - 1)
-    text = _RAW[name].format(where=f"WHERE created_at >= '{first}Z'")
+async def raw(url: str, text: str) -> float:
     connection = await asyncpg.connect(url, command_timeout=600)
     try:
         await connection.fetch(text)
@@ -143,12 +105,14 @@ async def raw(url: str, name: str, days: int) -> float | None:
         await connection.close()
 
 
-async def run(folder: Path, rows: int, days: int) -> None:
-    await fill(folder, rows, days)
-    worst: dict[str, list[float]] = {"cold": [], "warm": [], "kept": []}
-    print(f"{'question':24}{'cold':>9}{'warm p95':>10}{'kept p95':>10}{'SQL':>10}  ms")  # noqa: T201 - its output
-    for name, question in questions(days).items():
-        async with served(folder) as (totals, url):
+async def run_sums(folder: Path, days: int, only: str) -> None:
+    kinds: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    _say(f"{'question':34}{'cold':>8}{'warm':>8}{'kept':>8}{'SQL':>8}  ms")
+    for question in questions(days):
+        if only not in question.name:
+            continue
+        async with served(folder) as (database, url):
+            totals = PostgresTotals(database)
             cold = await ask(totals, question, AnswerCache())
             warm = percentile(
                 [await ask(totals, question, AnswerCache()) for _ in range(_WARM)]
@@ -158,12 +122,59 @@ async def run(folder: Path, rows: int, days: int) -> None:
             kept = percentile(
                 [await ask(totals, question, cache) for _ in range(_KEPT)]
             )
-            sql = await raw(url, name, days)
-        for kind, value in (("cold", cold), ("warm", warm), ("kept", kept)):
-            worst[kind].append(value)
-        beside = f"{sql:10.0f}" if sql is not None else ""
-        print(f"{name:24}{cold:9.0f}{warm:10.0f}{kept:10.1f}{beside}", flush=True)  # noqa: T201
-    print("largest: ", {kind: round(max(values)) for kind, values in worst.items()})  # noqa: T201
+            beside = (
+                "" if question.raw is None else f"{await raw(url, question.raw):8.0f}"
+            )
+        kinds[question.kind].append((cold, warm, kept))
+        _say(f"{question.name:34}{cold:8.0f}{warm:8.0f}{kept:8.1f}{beside}")
+    _say("\nfrom and to, of each kind:")
+    for kind, values in kinds.items():
+        spans = (
+            f"{min(column):6.0f} to{max(column):5.0f}"
+            for column in zip(*values, strict=True)
+        )
+        _say(f"{kind:38}{'  '.join(spans)}")
+
+
+async def run_pages(folder: Path, rows: int, days: int, only: str) -> None:
+    _say(f"{'page of 50 rows':48}{'first':>8}{'p95':>8}{'largest':>9}  ms")
+    everything: list[float] = []
+    async with served(folder) as (database, url):
+        for one in await pages.timed(database, days, only):
+            everything += one.pages_ms
+            p95, most = percentile(list(one.pages_ms)), max(one.pages_ms)
+            _say(f"{one.name:48}{one.first_ms:8.1f}{p95:8.1f}{most:9.1f}")
+        _say(f"{'all together':48}{'':8}{percentile(everything):8.1f}")
+        beside = await pages.by_offset(url, rows)
+        _say(f"{'service, a twentieth deep, SQL with OFFSET':48}{'':8}{beside:8.1f}")
+
+
+async def run_exports(folder: Path, rows: int, days: int) -> None:
+    async with served(folder) as (database, url):
+        for kind in (Format.PARQUET, Format.CSV):
+            one = await exported(database, url, kind, rows // days)
+            _say(
+                f"{kind.value:8} {one.rows} rows, {one.bytes / 1e6:.0f} MB in "
+                f"{one.seconds:.1f} s, memory + {one.grown_mb:.0f} MB; "
+                f"COPY alone {one.copy_s:.1f} s"
+            )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - its output
+
+
+async def run(given: argparse.Namespace) -> None:
+    folder, rows, days, only = given.folder, given.rows, given.days, given.only
+    folder.mkdir(parents=True, exist_ok=True)
+    await fill(folder, rows, days)
+    parts = given.parts.split(",")
+    if "sums" in parts:
+        await run_sums(folder, days, only)
+    if "pages" in parts:
+        await run_pages(folder, rows, days, only)
+    if "exports" in parts:
+        await run_exports(folder, rows, days)
 
 
 def main() -> None:
@@ -171,9 +182,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--days", type=int, default=90)
-    given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    asyncio.run(run(given.folder, given.rows, given.days))
+    parser.add_argument("--parts", default="sums,pages,exports")
+    parser.add_argument("--only", default="")
+    asyncio.run(run(parser.parse_args()))
 
 
 if __name__ == "__main__":

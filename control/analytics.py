@@ -1,8 +1,8 @@
 """`GET /api/usage/analytics`: what happened, compared with before and what may come.
 
 Pure: reads through the port. One question gives sums by hour, from which trend,
-comparison, peaks, growth and anomalies are computed (`trends`); three give the largest
-users, services and models, error rates and latencies.
+comparison, peaks, growth and anomalies are computed (`trends`); another gives services,
+models and routes with error rates and latencies, the last the largest users.
 """
 
 from bisect import bisect_left
@@ -99,16 +99,11 @@ async def analyse(
     grid = _grid(query)
     found = await snapshot.cells(replace(whole, start=query.first, periods=grid))
     series = _Series(query, grid, found.cells)
-    routes = await snapshot.cells(
-        replace(whole, dimensions=("service", "route"), has_latency=True)
+    calls = await snapshot.cells(
+        replace(whole, dimensions=("service", "model", "route"), has_latency=True)
     )
-    models = await snapshot.cells(
-        replace(
-            whole,
-            dimensions=("service", "model"),
-            order=query.sort,
-            limit=query.limit,
-        )
+    services, models, routes = (
+        _together(calls.cells, at) for at in ((0,), (0, 1), (0, 2))
     )
     users = None
     if user_ids is None or len(user_ids) > 1:
@@ -116,7 +111,6 @@ async def analyse(
             snapshot,
             replace(whole, dimensions=(USER,), order=query.sort, limit=query.limit),
         )
-    services = _together(routes.cells)
     return {
         "range": asked.as_json(),
         "interval": query.interval.value,
@@ -124,12 +118,11 @@ async def analyse(
         "methods": dict(trends.METHODS),
         **series.answer(),
         "topUsers": None if users is None else _listed((USER,), users),
-        "topServices": _largest(query, services),
-        "topModels": _listed(("service", "model"), models),
+        "topServices": _largest(query, ("service",), services),
+        "topModels": _largest(query, ("service", "model"), models),
         "byService": [_performance(("service",), one) for one in services],
         "byRoute": [
-            _performance(("service", "route"), one)
-            for one in _by_requests(routes.cells)[:_MOST_ROUTES]
+            _performance(("service", "route"), one) for one in routes[:_MOST_ROUTES]
         ],
     }
 
@@ -234,23 +227,20 @@ def _values(sums: Sequence[int]) -> Mapping[str, int]:
     }
 
 
-def _together(routes: Iterable[Cell]) -> list[Cell]:
-    """Cells by service and route, by service."""
+def _together(cells: Iterable[Cell], places: tuple[int, ...]) -> list[Cell]:
+    """Cells by fewer of their dimensions, most requests first."""
     found = defaultdict[Any, list[Cell]](list)
-    for one in routes:
-        found[one.key[:1]].append(one)
-    return _by_requests([Cell(key, 0, added(ones)) for key, ones in found.items()])
+    for one in cells:
+        found[tuple(one.key[at] for at in places)].append(one)
+    summed = [Cell(key, 0, added(ones)) for key, ones in found.items()]
+    return sorted(summed, key=lambda one: (-one.sums[0], one.key))
 
 
-def _by_requests(cells: Iterable[Cell]) -> list[Cell]:
-    return sorted(cells, key=lambda one: (-one.sums[0], one.key))
-
-
-def _largest(query: AnalyticsQuery, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    chosen = sorted(cells, key=lambda one: (-_values(one.sums)[query.sort], one.key))[
-        : query.limit
-    ]
-    return _listed(("service",), Found(chosen, len(chosen)))
+def _largest(
+    query: AnalyticsQuery, dimensions: Sequence[str], cells: Sequence[Cell]
+) -> list[dict[str, Any]]:
+    chosen = sorted(cells, key=lambda one: (-_values(one.sums)[query.sort], one.key))
+    return _listed(dimensions, Found(chosen[: query.limit], None))
 
 
 def _listed(dimensions: Sequence[str], found: Found) -> list[dict[str, Any]]:

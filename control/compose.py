@@ -28,9 +28,10 @@ from control.rules import RulesPublisher
 from control.service import DiscoveryService
 from control.settings import Settings
 from control.store import StoreUnavailable
-from control.store_postgres import PostgresConfigStore, PostgresUsageQueries
+from control.store_postgres import PostgresConfigStore
 from control.store_redis import RedisRevocations
 from control.tokens import TokenIssuer
+from control.usage_postgres import PostgresUsageQueries
 from control.usage_totals_postgres import PostgresTotals
 from control.validate import Validator, find_envoy
 from control.values import UnknownVariable, substitute

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 from control.largest import largest
@@ -114,6 +115,8 @@ class _Summary:
         self._snapshot = snapshot
         self._query = query
         self._where = where
+        starts = [shown(one) for one in (*query.periods, query.asked.end)]
+        self._spans = list(pairwise(starts)) if query.periods else []
 
     async def answer(self) -> dict[str, Any]:
         query = self._query
@@ -199,14 +202,9 @@ class _Summary:
         query = self._query
         if query.unit is None:
             return None
-        ends = (*query.periods[1:], query.asked.end)
         return [
-            {
-                "start": shown(start),
-                "end": shown(end),
-                **measured(sums.get(at, _NOTHING)),
-            }
-            for at, (start, end) in enumerate(zip(query.periods, ends, strict=True))
+            {"start": start, "end": end, **measured(sums.get(at, _NOTHING))}
+            for at, (start, end) in enumerate(self._spans)
         ]
 
 

@@ -219,6 +219,11 @@ def anomalies(
     return found[:MOST_ANOMALIES]
 
 
+def _spread(middle: float) -> float:
+    """At least so far apart are counts by chance."""
+    return max(sqrt(max(0.0, middle)), 1.0)
+
+
 def _judged(
     name: str,
     at: datetime,
@@ -226,8 +231,11 @@ def _judged(
     before: Sequence[Mapping[str, int]],
 ) -> dict[str, Any] | None:
     value, samples = values[name], [one[name] for one in before]
+    least = min(samples)
+    if max(value, *samples) - min(value, least) < THRESHOLD * _spread(least):
+        return None  # wherever the median is; so it is with most
     middle = median(samples)
-    floor = max(sqrt(max(0.0, middle)), 1.0)
+    floor = _spread(middle)
     if abs(value - middle) < THRESHOLD * floor:
         return None
     deviation = median(abs(one - middle) for one in samples)

@@ -93,6 +93,11 @@ class Statuses:
     least: int
     most: int
 
+    @property
+    def is_class(self) -> bool:
+        """All that begin with one digit."""
+        return self.least % 100 == 0 and self.most == self.least + 99
+
     @classmethod
     def parse(cls, text: str) -> "Statuses":
         """`"404"` or `"4xx"`; raises ValueError."""

@@ -1,23 +1,16 @@
-"""Sums of the ledger: what is asked, and from which tables it is answered. Pure.
-
-Sums are kept by hour, by UTC day and by UTC month (`usage_sink/tiers.py`). A range is
-cut into as few of them as can be; nothing may reach over the edge of a period that is
-asked for. What is left, less than an hour at each edge, is summed from the rows.
-So an answer is exact for every range and every time zone.
-"""
+"""Sums of the ledger: what is asked, the port, and its twin for tests. Pure."""
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 from operator import add
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 from control.completeness import Watermark
-from control.periods import ceil_hour, floor_hour
 from control.store import StoreUnavailable
 from runtime.contracts import LATENCY_BUCKETS, LATENCY_EDGES_MS, USAGE_SUMS
 
@@ -34,8 +27,6 @@ ADJUSTED: Final = ("adjusted_tokens", "adjusted_credits")
 #: What a cell holds, in this order; with latency, the buckets follow.
 MEASURES: Final = (*USAGE_SUMS, *ADJUSTED)
 _FIRST_ERROR: Final = 400
-_HOUR: Final = timedelta(hours=1)
-_DAY: Final = timedelta(days=1)
 
 Value = str | int
 Where = tuple[tuple[str, tuple[Value, ...]], ...]
@@ -100,117 +91,6 @@ class Found:
 
     cells: Sequence[Cell]
     groups: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Tiers:
-    """First days of the UTC days and months whose sums are current."""
-
-    days: frozenset[date] = frozenset()
-    months: frozenset[date] = frozenset()
-
-
-Span = tuple[datetime, datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A range, cut up; each part once. Spans exclude their end."""
-
-    months: tuple[date, ...] = ()
-    days: tuple[date, ...] = ()
-    hours: tuple[Span, ...] = ()
-    rows: tuple[Span, ...] = ()
-
-
-def grain(cells: Cells) -> str | None:
-    """Which of the sums by user hold the answer; None: none of them does."""
-    others = cells.columns - {USER}
-    if cells.has_latency or len(others) > 1:
-        return None
-    return next(iter(others), "user")
-
-
-def plan(cells: Cells, tiers: Tiers) -> Plan:
-    """From which tables `cells` are summed, when `tiers` are current."""
-    start, end = ceil_hour(cells.start), floor_hour(cells.end)
-    if start > end:
-        return Plan(rows=((cells.start, cells.end),))
-    cuts = sorted(one for one in cells.periods if cells.start < one < cells.end)
-    split = sorted({floor_hour(one) for one in cuts if floor_hour(one) != one})
-    rows = [(one, one + _HOUR) for one in split if start <= one < end]
-    if cells.start < start:
-        rows.append((cells.start, start))
-    if end < cells.end:
-        rows.append((end, cells.end))
-    if USER in cells.columns and grain(cells) is None:
-        tiers = Tiers()
-
-    def is_whole(first: datetime, last: datetime) -> bool:
-        at = bisect_right(cuts, first)
-        return start <= first and last <= end and (at == len(cuts) or cuts[at] >= last)
-
-    months, days, hours = _cut(start, end, tiers, is_whole)
-    return Plan(months, days, _without(hours, split), _merged(sorted(rows)))
-
-
-def _cut(
-    start: datetime,
-    end: datetime,
-    tiers: Tiers,
-    is_whole: Callable[[datetime, datetime], bool],
-) -> tuple[tuple[date, ...], tuple[date, ...], list[Span]]:
-    months, days, hours = list[date](), list[date](), list[Span]()
-    at = start
-    while at < end:
-        day, month = at.date(), at.date().replace(day=1)
-        next_day = instant(day + _DAY)
-        next_month = instant((month.replace(day=28) + 4 * _DAY).replace(day=1))
-        if month in tiers.months and is_whole(instant(month), next_month):
-            months.append(month)
-            at = next_month
-        elif day in tiers.days and is_whole(instant(day), next_day):
-            days.append(day)
-            at = next_day
-        else:
-            hours.append((at, min(next_day, end)))
-            at = min(next_day, end)
-    return tuple(months), tuple(days), hours
-
-
-def _without(spans: Iterable[Span], split: Sequence[datetime]) -> tuple[Span, ...]:
-    """Spans of whole hours without the hours of `split`."""
-    left = []
-    for first, last in spans:
-        at = first
-        for hour in split[bisect_left(split, first) : bisect_left(split, last)]:
-            left.append((at, hour))
-            at = hour + _HOUR
-        left.append((at, last))
-    return _merged(left)
-
-
-def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
-    found = list[Span]()
-    for first, last in spans:
-        if first == last:
-            continue
-        if found and found[-1][1] == first:
-            found[-1] = (found[-1][0], last)
-        else:
-            found.append((first, last))
-    return tuple(found)
-
-
-def instant(day: date) -> datetime:
-    """The first instant of a UTC day."""
-    return datetime.combine(day, time(), UTC)
-
-
-def days_touched(start: datetime, end: datetime) -> list[date]:
-    """The UTC days that have a part in a range."""
-    first, last = start.date(), (end - timedelta(microseconds=1)).date()
-    return [first + at * _DAY for at in range((last - first).days + 1)]
 
 
 def added(cells: Iterable[Cell], width: int = len(MEASURES)) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """Sums of the ledger in PostgreSQL."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -10,16 +10,8 @@ import asyncpg
 from control.completeness import Watermark
 from control.database import Database
 from control.store_postgres import WATERMARKS
-from control.usage_totals import (
-    Cell,
-    Cells,
-    Found,
-    RowsArchived,
-    Span,
-    Tiers,
-    days_touched,
-    plan,
-)
+from control.usage_plan import Span, Tiers, days_touched, plan
+from control.usage_totals import Cell, Cells, Found, RowsArchived
 from control.usage_totals_sql import query
 from runtime.contracts import (
     TABLE_USAGE_ADJUSTMENTS,
@@ -30,7 +22,7 @@ from runtime.contracts import (
 )
 
 _TIERS: Final = f"""
-SELECT period, start, is_stale, version FROM {TABLE_USAGE_TIERS}
+SELECT period, start, is_stale, version, has_quarters FROM {TABLE_USAGE_TIERS}
 WHERE start >= $1 AND start <= $2 ORDER BY period, start
 """  # noqa: S608 - a name of ours, as below
 #: Every change of rows, of corrections and of sums changes one of these.
@@ -55,25 +47,32 @@ class PostgresTotals:
     """The tables that usage_sink keeps."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator["_Snapshot"]:
+    async def snapshot(self) -> AsyncIterator["LedgerSnapshot"]:
         async with (
-            self._database.reading() as connection,
+            self.database.reading() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             # Sums over many users: compiling such a query costs more than it saves.
-            await connection.execute("SET LOCAL jit = off; SET LOCAL work_mem = '64MB'")
-            yield _Snapshot(connection)
+            await connection.execute(
+                "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; "
+                # A plan for any span would look at every day's rows.
+                "SET LOCAL plan_cache_mode = force_custom_plan"
+            )
+            yield LedgerSnapshot(connection)
 
 
-class _Snapshot:
+class LedgerSnapshot:
+    """What `connection` sees in its transaction."""
+
     def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
-        self._connection = connection
+        self.connection = connection
+        self._known = dict[tuple[date, date], list[asyncpg.Record]]()
 
     async def watermarks(self) -> Sequence[Watermark]:
-        return [Watermark(**row) for row in await self._connection.fetch(WATERMARKS)]
+        return [Watermark(**row) for row in await self.connection.fetch(WATERMARKS)]
 
     async def state(self, start: datetime, end: datetime) -> str:
         days = days_touched(start, end)
@@ -86,20 +85,20 @@ class _Snapshot:
         if all(day in versions for day in days):
             # Whoever changes a day that is summed says so in the same transaction.
             return " ".join(str(versions[day]) for day in days)
-        return str(await self._connection.fetchval(_STATE))
+        return str(await self.connection.fetchval(_STATE))
 
     async def taken_away(self, start: datetime, end: datetime, order: str) -> int:
         column = next((one for one in ("tokens", "credits") if one == order), None)
         if column is None:
             return 0
         query_ = _TAKEN_AWAY.format(column=column)
-        return int(await self._connection.fetchval(query_, start, end))
+        return int(await self.connection.fetchval(query_, start, end))
 
     async def cells(self, cells: Cells) -> Found:
         parts = plan(cells, _current(await self._tiers(cells.start, cells.end)))
         await self._need(parts.rows)
         text, arguments = query(cells, parts)
-        rows = await self._connection.fetch(text, *arguments)
+        rows = await self.connection.fetch(text, *arguments)
         width, end = len(cells.dimensions), len(cells.dimensions) + 1
         found = [
             Cell(row[:width], row[width] - 1, row[end:-1]) for row in map(tuple, rows)
@@ -107,25 +106,39 @@ class _Snapshot:
         return Found(found, rows[0]["groups"] if rows else 0)
 
     async def _tiers(self, start: datetime, end: datetime) -> list[asyncpg.Record]:
-        return await self._connection.fetch(
-            _TIERS, start.date().replace(day=1), end.date()
-        )
+        key = start.date().replace(day=1), end.date()
+        if key not in self._known:  # of one moment, as all that is read here
+            self._known[key] = await self.connection.fetch(_TIERS, *key)
+        return self._known[key]
 
     async def _need(self, spans: Sequence[Span]) -> None:
         """That the rows of `spans` are in the ledger."""
         days = sorted({day for span in spans for day in days_touched(*span)})
-        gone = await self._connection.fetchval(_ARCHIVED, days) if days else None
+        gone = await self.connection.fetchval(_ARCHIVED, days) if days else None
         if gone is not None:
             raise RowsArchived(gone)
 
 
 def _current(rows: Sequence[asyncpg.Record]) -> Tiers:
-    starts = {
-        period: frozenset(
+    fresh = [row for row in rows if not row["is_stale"]]
+    days = [row for row in fresh if row["period"] == "day"]
+    versions = {row["start"]: row["version"] for row in days}
+    return Tiers(
+        days=frozenset(versions),
+        weeks=frozenset(
             row["start"]
-            for row in rows
-            if row["period"] == period and not row["is_stale"]
-        )
-        for period in ("day", "month")
-    }
-    return Tiers(starts["day"], starts["month"])
+            for row in fresh
+            if row["period"] == "week"
+            and row["version"] == _version_of_week(row["start"], versions)
+        ),
+        months=frozenset(row["start"] for row in fresh if row["period"] == "month"),
+        quarters=frozenset(row["start"] for row in days if row["has_quarters"]),
+    )
+
+
+def _version_of_week(week: date, versions: Mapping[date, int]) -> int | None:
+    """As `usage_sink/tiers.py` has it; None: not all of its days are current."""
+    days = [week + timedelta(days=at) for at in range(7)]
+    if not all(day in versions for day in days):
+        return None
+    return sum(versions[day] for day in days)

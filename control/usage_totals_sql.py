@@ -1,20 +1,14 @@
-"""A plan as one SQL query: parts of months, days, hours and rows, added up. Text only.
+"""A plan as one SQL query: months, days, hours, parts and rows, added up. Text only.
 
 Only names of ours are put into the text, values are parameters.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
-from control.usage_totals import (
-    ADJUSTED,
-    ORDERS,
-    USER,
-    Cells,
-    Plan,
-    Span,
-    grain,
-)
+from control.usage_plan import Plan, Span, grain, part_grain
+from control.usage_totals import ADJUSTED, ORDERS, USER, Cells
 from runtime.contracts import (
     LATENCY_BUCKETS,
     LATENCY_EDGES_MS,
@@ -26,6 +20,9 @@ from runtime.contracts import (
     TABLE_USAGE_LOGS,
     TABLE_USAGE_MONTHLY,
     TABLE_USAGE_MONTHLY_TOTALS,
+    TABLE_USAGE_PARTS,
+    TABLE_USAGE_USER_PARTS,
+    TABLE_USAGE_WEEKLY,
     USAGE_SUMS,
 )
 
@@ -36,6 +33,7 @@ _ROW_DIMENSIONS: Final = {
     "route": "coalesce(r.route, '')",
     "status_class": "(r.status / 100)::smallint",
 }
+_COALESCED: Final = re.compile(r"coalesce\((\S+), ''\)")
 _LARGEST: Final = 2**31 - 1
 _ROW_MEASURES: Final = {
     **{name: f"coalesce(r.{name}, 0)" for name in USAGE_SUMS},
@@ -86,14 +84,14 @@ class _Query:
             else (TABLE_USAGE_DAILY_TOTALS, TABLE_USAGE_MONTHLY_TOTALS)
         )
         self._tier(by_month, "month", plan.months)
+        self._weeks(plan.weeks)
         self._tier(by_day, "day", plan.days)
         hourly = TABLE_USAGE_HOURLY if has_user else TABLE_USAGE_HOURLY_TOTALS
-        for span in plan.hours:
-            self._hours(hourly, span)
-        for span in plan.rows:
-            self._rows(span)
-        if plan.rows:
-            self._adjustments(plan.rows)
+        self._hours(hourly, plan.hours)
+        self._parts_of_days(60, plan.short_hours)
+        self._parts_of_days(15, plan.quarters)
+        self._rows(plan.rows)
+        self._adjustments(plan.rows)
         return self._text(), self._arguments
 
     def _tier(self, table: str, time: str, starts: Sequence[object]) -> None:
@@ -102,45 +100,98 @@ class _Query:
         columns = {column: column for column in self._cells.columns}
         conditions = [f"{time} = ANY ({self._argument(list(starts), 'date[]')})"]
         if USER in columns:
-            kept = grain(self._cells)
-            conditions.append(f"grain = {self._argument(kept, 'text')}")
-            for column in columns.keys() - {USER}:
-                columns[column] = (
-                    "value::smallint" if column == "status_class" else "value"
-                )
-        measures = {name: name for name in self._cells.measures}
+            conditions.append(f"grain = {self._argument(grain(self._cells), 'text')}")
+            columns = self._grained()
         instant = f"{time}::timestamp AT TIME ZONE 'UTC'"
-        self._part(table, instant, columns, measures, conditions)
+        self._part(table, instant, columns, self._measures(), conditions)
 
-    def _hours(self, table: str, span: Span) -> None:
+    def _weeks(self, starts: Sequence[object]) -> None:
+        if starts:
+            self._part(
+                TABLE_USAGE_WEEKLY,
+                "week::timestamp AT TIME ZONE 'UTC'",
+                {USER: USER},
+                self._measures(),
+                [f"week = ANY ({self._argument(list(starts), 'date[]')})"],
+            )
+
+    def _hours(self, table: str, spans: Sequence[Span]) -> None:
         columns = {column: column for column in self._cells.columns}
-        measures = {name: name for name in self._cells.measures}
-        self._part(table, "hour", columns, measures, self._between("hour", span))
+        self._spans(table, "hour", columns, self._measures(), spans)
 
-    def _rows(self, span: Span) -> None:
-        self._part(
-            f"{TABLE_USAGE_LOGS} r",
-            "r.created_at",
-            _ROW_DIMENSIONS,
-            {name: _ROW_MEASURES[name] for name in self._cells.measures},
-            self._between("r.created_at", span),
-        )
+    def _parts_of_days(self, minutes: int, spans: Sequence[Span]) -> None:
+        if not spans:
+            return
+        table, conditions = TABLE_USAGE_USER_PARTS, [f"minutes = {minutes}"]
+        if USER not in self._cells.columns:
+            table = TABLE_USAGE_PARTS
+            kept = self._argument(part_grain(self._cells), "text")
+            conditions.append(f"grain = {kept}")
+        elif USER not in dict(self._cells.where):
+            # Of all users: there is no index by time alone.
+            first, last = (
+                self._argument(at.date(), "date") for at in (spans[0][0], spans[-1][1])
+            )
+            conditions.append(f"day BETWEEN {first} AND {last}")
+        columns, measures = self._grained(), self._measures()
+        self._spans(table, "start", columns, measures, spans, conditions)
+
+    def _rows(self, spans: Sequence[Span]) -> None:
+        measures = {name: _ROW_MEASURES[name] for name in self._cells.measures}
+        table = f"{TABLE_USAGE_LOGS} r"
+        self._spans(table, "r.created_at", _ROW_DIMENSIONS, measures, spans)
 
     def _adjustments(self, spans: Sequence[Span]) -> None:
-        starts, ends = (
-            self._argument([one[at] for one in spans], "timestamptz[]") for at in (0, 1)
-        )
         given = {"adjusted_tokens": "a.tokens", "adjusted_credits": "a.credits"}
-        self._part(
-            f"unnest({starts}, {ends}) AS span (first, last) "
-            f"JOIN {TABLE_USAGE_ADJUSTMENTS} a ON a.usage_created_at >= span.first "
-            f"AND a.usage_created_at < span.last JOIN {TABLE_USAGE_LOGS} r "
+        self._spans(
+            f"{TABLE_USAGE_ADJUSTMENTS} a JOIN {TABLE_USAGE_LOGS} r "
             "ON r.id = a.usage_id AND r.created_at = a.usage_created_at",
-            "r.created_at",
+            "a.usage_created_at",
             _ROW_DIMENSIONS,
             {name: given.get(name, "0") for name in self._cells.measures},
-            [],
+            spans,
         )
+
+    def _measures(self) -> dict[str, str]:
+        return {name: name for name in self._cells.measures}
+
+    def _grained(self) -> dict[str, str]:
+        """Columns where one of them is kept as text in `value`."""
+        columns = dict.fromkeys(self._cells.columns, "value")
+        if "status_class" in columns:
+            columns["status_class"] = "value::smallint"
+        if USER in columns:
+            columns[USER] = USER
+        return columns
+
+    def _spans(
+        self,
+        table: str,
+        instant: str,
+        columns: dict[str, str],
+        measures: dict[str, str],
+        spans: Sequence[Span],
+        conditions: Sequence[str] = (),
+    ) -> None:
+        """What is within `spans`: each looked for by index, if there are many."""
+        if not spans:
+            return
+        if len(spans) == 1:
+            first, last = (self._argument(one, "timestamptz") for one in spans[0])
+        else:
+            first, last = "span.first", "span.last"
+        within = [f"{instant} >= {first}", f"{instant} < {last}"]
+        self._part(table, instant, columns, measures, [*conditions, *within])
+        if len(spans) > 1:
+            starts, ends = (
+                self._argument([one[at] for one in spans], "timestamptz[]")
+                for at in (0, 1)
+            )
+            # OFFSET: a subquery of its own, so that no plan reads all to join it.
+            self._parts[-1] = (
+                f"SELECT part.* FROM unnest({starts}, {ends}) AS span (first, last) "  # noqa: S608 - as above
+                f"CROSS JOIN LATERAL ({self._parts[-1]} OFFSET 0) AS part"
+            )
 
     def _part(
         self,
@@ -152,7 +203,8 @@ class _Query:
     ) -> None:
         """One of the relations that are added up."""
         conditions = conditions + [
-            f"{columns[column]} = ANY ({values})" for column, values in self._where
+            f"{self._wanted(column, columns[column])} = ANY ({values})"
+            for column, values in self._where
         ]
         names = [f"{columns[one]} AS {one}" for one in self._cells.dimensions]
         period = (
@@ -165,6 +217,12 @@ class _Query:
         self._parts.append(
             f"SELECT {chosen} FROM {table} WHERE {' AND '.join(conditions) or 'true'}"  # noqa: S608
         )
+
+    def _wanted(self, column: str, value: str) -> str:
+        """Where none is not looked for, the column itself is, which has an index."""
+        coalesced = _COALESCED.fullmatch(value)
+        has_none = "" in dict(self._cells.where)[column]
+        return value if has_none or coalesced is None else coalesced[1]
 
     def _text(self) -> str:
         cells = self._cells
@@ -184,10 +242,6 @@ class _Query:
             text += f" LIMIT {self._argument(cells.limit, 'bigint')}"
             text += f" OFFSET {self._argument(cells.offset, 'bigint')}"
         return text
-
-    def _between(self, column: str, span: Span) -> list[str]:
-        first, last = (self._argument(one, "timestamptz") for one in span)
-        return [f"{column} >= {first}", f"{column} < {last}"]
 
     def _argument(self, value: object, kind: str) -> str:
         self._arguments.append(value)

@@ -1,8 +1,9 @@
-"""Keeps the sums of closed days and months current, in the background.
+"""Keeps the sums of closed days, weeks and months current, in the background.
 
 A day is summed some minutes after it has ended, and again after rows came late; a
-month when all its days are. One sink at a time does it, and nothing depends on it but
-the speed of answers: who asks takes the hours where a sum is missing or stale.
+week and a month when all their days are. One sink at a time does it, and nothing
+depends on it but the speed of answers: who asks takes the hours where a sum is missing
+or stale.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from runtime.lifecycle import wait_or_stop
 from runtime.logs import get_logger
 from runtime.postgres import DatabaseRejected, DatabaseUnavailable, wrap_errors
 from usage_sink import tiers
-from usage_sink.tiers import Period, next_month
+from usage_sink.tiers import Period, Sums, next_month
 
 log = get_logger(__name__)
 
@@ -66,6 +67,8 @@ async def compact(pool: asyncpg.Pool, now: float) -> int:
                 return 0
             for day in days_due(first.date(), end, await _summed(connection)):
                 made += await _sum_day(connection, day)
+            for week in weeks_due(first.date(), end, await _summed(connection)):
+                made += await _sum_week(connection, week)
             for month in months_due(first.date(), end, await _summed(connection)):
                 made += await _sum_month(connection, month)
     if made:
@@ -91,6 +94,19 @@ def months_due(first: date, end: date, summed: _Versions) -> list[date]:
     return due
 
 
+def weeks_due(first: date, end: date, summed: _Versions) -> list[date]:
+    """Mondays of the whole weeks before `end` that can be summed now."""
+    weeks = [first - first.weekday() * _DAY]
+    while weeks[-1] + 14 * _DAY <= end:
+        weeks.append(weeks[-1] + 7 * _DAY)
+    return [
+        one
+        for one in weeks
+        if (Period.WEEK, one) not in summed
+        and all((Period.DAY, one + at * _DAY) in summed for at in range(7))
+    ]
+
+
 def days_of(month: date) -> list[date]:
     count = (next_month(month) - month).days
     return [month + offset * _DAY for offset in range(count)]
@@ -106,8 +122,28 @@ async def _sum_day(connection: _Connection, day: date) -> bool:
         if not await _is_ours(connection):
             return False
         await connection.execute(tiers.lock([day], is_shared=False))
-        await _make(connection, Period.DAY, day)
-        await connection.execute(tiers.CURRENT, Period.DAY, day)
+        for sums in (*tiers.SUMS[Period.DAY], *tiers.QUARTERS):
+            await _make(connection, sums, day)
+        # Asked last: rows that were read can't be dropped until the transaction ends.
+        is_archived = await connection.fetchval(tiers.IS_ARCHIVED, day)
+        if is_archived:
+            for sums in tiers.QUARTERS:
+                await connection.execute(sums.delete, day)
+        await _current(connection, Period.DAY, day, has_quarters=not is_archived)
+    return True
+
+
+async def _sum_week(connection: _Connection, week: date) -> bool:
+    """A day that changes meanwhile has another version: the week is not current."""
+    async with connection.transaction():
+        if not await _is_ours(connection):
+            return False
+        version = await connection.fetchval(tiers.VERSION_OF_WEEK, week)
+        if version is None:
+            return False
+        for sums in tiers.SUMS[Period.WEEK]:
+            await _make(connection, sums, week)
+        await connection.execute(tiers.CURRENT_WEEK, week, version)
     return True
 
 
@@ -119,10 +155,11 @@ async def _sum_month(connection: _Connection, month: date) -> bool:
         async with connection.transaction():
             if not await _is_ours(connection):
                 return False
-            await _make(connection, Period.MONTH, month)
+            for sums in tiers.SUMS[Period.MONTH]:
+                await _make(connection, sums, month)
             await connection.execute(tiers.lock(days, is_shared=False))
             await _expect(connection, days, before)
-            await connection.execute(tiers.CURRENT, Period.MONTH, month)
+            await _current(connection, Period.MONTH, month)
     except _Changed:
         return False
     return True
@@ -148,12 +185,15 @@ async def _is_ours(connection: _Connection) -> bool:
     return bool(await connection.fetchval(_TRY_LOCK, _LOCK))
 
 
-async def _make(connection: _Connection, period: Period, start: date) -> None:
+async def _make(connection: _Connection, sums: Sums, start: date) -> None:
     """Replace the sums of a period."""
-    for sums in tiers.SUMS[period]:
-        await connection.execute(
-            f"DELETE FROM {sums.table} WHERE {period.value} = $1", start
-        )
-        await connection.execute(
-            sums.insert, start, *period.bounds(start), timeout=_TIMEOUT_S
-        )
+    await connection.execute(sums.delete, start)
+    await connection.execute(
+        sums.insert, start, *sums.period.bounds(start), timeout=_TIMEOUT_S
+    )
+
+
+async def _current(
+    connection: _Connection, period: Period, start: date, *, has_quarters: bool = False
+) -> None:
+    await connection.execute(tiers.CURRENT, period, start, has_quarters)

@@ -39,8 +39,11 @@ from runtime.contracts import (
     TABLE_USAGE_MINUTES,
     TABLE_USAGE_MONTHLY,
     TABLE_USAGE_MONTHLY_TOTALS,
+    TABLE_USAGE_PARTS,
     TABLE_USAGE_TIERS,
+    TABLE_USAGE_USER_PARTS,
     TABLE_USAGE_WATERMARKS,
+    TABLE_USAGE_WEEKLY,
     USAGE_SUMS,
     Outcome,
     Pricing,
@@ -271,6 +274,39 @@ usage_monthly = _by_user(TABLE_USAGE_MONTHLY, "month")
 usage_daily_totals = _by_all(TABLE_USAGE_DAILY_TOTALS, "day")
 usage_monthly_totals = _by_all(TABLE_USAGE_MONTHLY_TOTALS, "month")
 
+usage_parts = Table(
+    TABLE_USAGE_PARTS,
+    metadata,
+    Column("day", Date, nullable=False),
+    Column("minutes", SmallInteger, nullable=False),
+    _time("start"),
+    Column("grain", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    *_counts(*USAGE_SUMS, "adjusted_tokens", "adjusted_credits"),
+    Index("usage_parts_day", "day", "minutes"),
+    Index("usage_parts_grain", "grain", "minutes", "start"),
+)
+
+usage_user_parts = Table(
+    TABLE_USAGE_USER_PARTS,
+    metadata,
+    Column("day", Date, nullable=False),
+    Column("minutes", SmallInteger, nullable=False),
+    _time("start"),
+    Column("user_id", Text, nullable=False),
+    *_counts(*USAGE_SUMS, "adjusted_tokens", "adjusted_credits"),
+    Index("usage_user_parts_day", "day", "minutes"),
+    Index("usage_user_parts_user_id", "user_id", "minutes", "start"),
+)
+
+usage_weekly = Table(
+    TABLE_USAGE_WEEKLY,
+    metadata,
+    Column("week", Date, primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    *_counts(*USAGE_SUMS, "adjusted_tokens", "adjusted_credits"),
+)
+
 usage_tiers = Table(
     TABLE_USAGE_TIERS,
     metadata,
@@ -281,6 +317,8 @@ usage_tiers = Table(
     # Grows each time the sums are made.
     Column("version", BigInteger, nullable=False),
     _time("compacted_at", default=True),
+    # Of a day: also those of quarters of an hour.
+    Column("has_quarters", Boolean, nullable=False, server_default="false"),
 )
 
 usage_minutes = Table(

@@ -8,7 +8,7 @@ four at once.
 `usage_tiers` says which periods have been summed. Whoever adds rows takes a shared
 lock of their days and marks what is summed of them as stale, in the same transaction;
 whoever sums takes the exclusive lock. So a period that is not stale holds exactly what
-the hours hold, in every snapshot.
+the hours hold, in every snapshot; and so does what is kept of its parts (`parts`).
 """
 
 from collections.abc import Iterable
@@ -19,20 +19,26 @@ from typing import Final
 
 from runtime.contracts import (
     LATENCY_BUCKETS,
+    TABLE_USAGE_ARCHIVES,
     TABLE_USAGE_DAILY,
     TABLE_USAGE_DAILY_TOTALS,
     TABLE_USAGE_HOURLY,
     TABLE_USAGE_HOURLY_TOTALS,
     TABLE_USAGE_MONTHLY,
     TABLE_USAGE_MONTHLY_TOTALS,
+    TABLE_USAGE_PARTS,
     TABLE_USAGE_TIERS,
+    TABLE_USAGE_USER_PARTS,
+    TABLE_USAGE_WEEKLY,
     USAGE_SUMS,
 )
+from usage_sink import parts
+from usage_sink.parts import ADDED
+from usage_sink.parts import sums as _sum
 
 #: "hubt" in ASCII; the second key of each lock is the day.
 _LOCKS: Final = 0x68756274
 
-_ADDED: Final = (*USAGE_SUMS, "adjusted_tokens", "adjusted_credits")
 _COUNTED: Final = (*USAGE_SUMS, *LATENCY_BUCKETS, "adjusted_tokens", "adjusted_credits")
 _BY_ALL: Final = ("service", "model", "route", "status_class")
 
@@ -41,22 +47,28 @@ class Period(StrEnum):
     """What a tier sums up."""
 
     DAY = "day"
+    WEEK = "week"
     MONTH = "month"
 
     def bounds(self, start: date) -> tuple[date, date]:
         """Of what a period that begins at `start` is summed: instants, or days."""
+        if self is Period.WEEK:
+            return start, start + timedelta(days=7)
         if self is Period.MONTH:
             return start, next_month(start)
         first = datetime.combine(start, time(), UTC)
         return first, first + timedelta(days=1)
 
 
+def last_day(period: Period, start: date) -> date:
+    """Of the period that begins at `start`."""
+    if period is Period.MONTH:
+        return next_month(start) - timedelta(days=1)
+    return start + timedelta(days=6 if period is Period.WEEK else 0)
+
+
 def next_month(month: date) -> date:
     return (month.replace(day=28) + timedelta(days=4)).replace(day=1)
-
-
-def _sum(columns: Iterable[str]) -> str:
-    return ", ".join(f"sum({one})::bigint" for one in columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,14 @@ class Sums:
     period: Period
     columns: tuple[str, ...]
     calculated: str
+    #: Which of the table's rows.
+    chosen: str = "true"
+
+    @property
+    def delete(self) -> str:
+        return (
+            f"DELETE FROM {self.table} WHERE {self.period.value} = $1 AND {self.chosen}"
+        )
 
     @property
     def insert(self) -> str:
@@ -79,7 +99,8 @@ class Sums:
         names = ", ".join((self.period.value, *self.columns))
         return f"""
 WITH calculated AS MATERIALIZED ({self.calculated}),
-    kept AS (SELECT {names} FROM {self.table} WHERE {self.period.value} = $1)
+    kept AS (SELECT {names} FROM {self.table}
+        WHERE {self.period.value} = $1 AND {self.chosen})
 SELECT count(*) FROM (
     (TABLE calculated EXCEPT TABLE kept) UNION ALL (TABLE kept EXCEPT TABLE calculated)
 ) AS difference
@@ -92,12 +113,12 @@ SUMS: Final = {
         Sums(
             TABLE_USAGE_DAILY,
             Period.DAY,
-            (*_BY_USER, *_ADDED),
+            (*_BY_USER, *ADDED),
             f"""
 SELECT $1::date, CASE WHEN GROUPING(service) = 0 THEN 'service'
         WHEN GROUPING(model) = 0 THEN 'model' WHEN GROUPING(route) = 0 THEN 'route'
         WHEN GROUPING(status_class) = 0 THEN 'status_class' ELSE 'user' END,
-    coalesce(service, model, route, status_class::text, ''), user_id, {_sum(_ADDED)}
+    coalesce(service, model, route, status_class::text, ''), user_id, {_sum(ADDED)}
 FROM {TABLE_USAGE_HOURLY} WHERE hour >= $2 AND hour < $3
 GROUP BY GROUPING SETS ((user_id), (user_id, service), (user_id, model),
     (user_id, route), (user_id, status_class))
@@ -114,14 +135,40 @@ FROM {TABLE_USAGE_HOURLY_TOTALS} WHERE hour >= $2 AND hour < $3
 GROUP BY {", ".join(_BY_ALL)}
 """,
         ),
+        Sums(
+            TABLE_USAGE_PARTS,
+            Period.DAY,
+            parts.PART_COLUMNS,
+            parts.HOURS,
+            "minutes = 60",
+        ),
+        Sums(
+            TABLE_USAGE_USER_PARTS,
+            Period.DAY,
+            parts.USER_COLUMNS,
+            parts.USER_HOURS,
+            "minutes = 60",
+        ),
+    ),
+    Period.WEEK: (
+        Sums(
+            TABLE_USAGE_WEEKLY,
+            Period.WEEK,
+            ("user_id", *ADDED),
+            f"""
+SELECT $1::date, user_id, {_sum(ADDED)}
+FROM {TABLE_USAGE_DAILY} WHERE grain = 'user' AND day >= $2 AND day < $3
+GROUP BY user_id
+""",
+        ),
     ),
     Period.MONTH: (
         Sums(
             TABLE_USAGE_MONTHLY,
             Period.MONTH,
-            (*_BY_USER, *_ADDED),
+            (*_BY_USER, *ADDED),
             f"""
-SELECT $1::date, grain, value, user_id, {_sum(_ADDED)}
+SELECT $1::date, grain, value, user_id, {_sum(ADDED)}
 FROM {TABLE_USAGE_DAILY} WHERE day >= $2 AND day < $3
 GROUP BY grain, value, user_id ORDER BY grain, user_id
 """,
@@ -139,17 +186,62 @@ GROUP BY {", ".join(_BY_ALL)}
     ),
 }
 
-#: Periods whose sums are current.
+#: Of a day whose rows are there.
+QUARTERS: Final = (
+    Sums(
+        TABLE_USAGE_PARTS,
+        Period.DAY,
+        parts.PART_COLUMNS,
+        parts.QUARTERS,
+        "minutes = 15",
+    ),
+    Sums(
+        TABLE_USAGE_USER_PARTS,
+        Period.DAY,
+        parts.USER_COLUMNS,
+        parts.USER_QUARTERS,
+        "minutes = 15",
+    ),
+)
+
+_IS_ARCHIVED: Final = f"""
+SELECT FROM {TABLE_USAGE_ARCHIVES} AS a
+WHERE a.day = {{day}} AND a.dropped_at IS NOT NULL AND a.restored_at IS NULL
+"""
+#: The rows of the day $1 are not in the ledger.
+IS_ARCHIVED: Final = f"SELECT EXISTS ({_IS_ARCHIVED.format(day='$1')})"
+#: Of a week: what its version is when it was made from its days as they are now. So
+#: who adds rows to a day need not know of weeks.
+_OF_ITS_DAYS: Final = f"""
+SELECT sum(d.version) FROM {TABLE_USAGE_TIERS} AS d
+WHERE d.period = 'day' AND NOT d.is_stale
+    AND d.start >= {{week}} AND d.start < {{week}} + 7
+HAVING count(*) = 7
+"""
+#: Periods whose sums are current, and of which days the quarters can be compared.
 SUMMED: Final = f"""
-SELECT period, start, version FROM {TABLE_USAGE_TIERS} WHERE NOT is_stale
+SELECT period, start, version, has_quarters AND NOT EXISTS (
+    {_IS_ARCHIVED.format(day="t.start")}) AS has_quarters
+FROM {TABLE_USAGE_TIERS} AS t
+WHERE NOT is_stale
+    AND (period <> 'week' OR version = ({_OF_ITS_DAYS.format(week="t.start")}))
 ORDER BY period, start
 """
-#: The period $1 that begins at $2 has its sums.
+#: The version for the week $1; null: not all of its days are current.
+VERSION_OF_WEEK: Final = _OF_ITS_DAYS.format(week="$1::date")
+#: The week $1 has its sums, of version $2.
+CURRENT_WEEK: Final = f"""
+INSERT INTO {TABLE_USAGE_TIERS} (period, start, is_stale, version)
+VALUES ('week', $1, false, $2)
+ON CONFLICT (period, start) DO UPDATE SET version = $2, compacted_at = now()
+"""
+#: The period $1 that begins at $2 has its sums; $3: of quarters, too.
 CURRENT: Final = f"""
-INSERT INTO {TABLE_USAGE_TIERS} AS t (period, start, is_stale, version)
-VALUES ($1, $2, false, 1)
+INSERT INTO {TABLE_USAGE_TIERS} AS t (period, start, is_stale, version, has_quarters)
+VALUES ($1, $2, false, 1, $3)
 ON CONFLICT (period, start) DO UPDATE
-SET is_stale = false, version = t.version + 1, compacted_at = now()
+SET is_stale = false, version = t.version + 1, compacted_at = now(),
+    has_quarters = excluded.has_quarters
 """
 #: The sums by hour of the day $1 were made again.
 MADE_AGAIN: Final = f"""

@@ -26,7 +26,6 @@ from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
 from runtime.postgres import wrap_errors
 from usage_sink import heads as heads_file
 from usage_sink import rollups, tiers
-from usage_sink.compaction import days_of
 from usage_sink.seals import (
     BEFORE_SEALS,
     Batch,
@@ -273,12 +272,13 @@ SELECT count(*) FROM (
         """Sums of days and months that are not stale are those of hours and days."""
         for row in await self._connection.fetch(tiers.SUMMED):
             period, start = Period(row["period"]), row["start"]
-            for sums in tiers.SUMS[period]:
+            quarters = tiers.QUARTERS if row["has_quarters"] else ()
+            for sums in (*tiers.SUMS[period], *quarters):
                 wrong = await self._connection.fetchval(
                     sums.differences, start, *period.bounds(start)
                 )
                 if wrong:
-                    last = start if period is Period.DAY else days_of(start)[-1]
+                    last = tiers.last_day(period, start)
                     self._find(
                         "rollups",
                         f"{sums.table} differs from finer sums for the {period} of "

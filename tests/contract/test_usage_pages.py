@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from control.database import Database
 from control.store import MemoryUsageQueries
-from control.store_postgres import PostgresUsageQueries
 from control.usage import COLUMNS, Cursor, Sort, Statuses, UsageFilter, UsageQuery
+from control.usage_postgres import PostgresUsageQueries
 from runtime.clock import SystemClock
 from runtime.contracts import Outcome, UsageSource
 from tests.builders_ledger import START, a_ledger, a_record, a_store

@@ -18,8 +18,8 @@ from control.store import (
     StoreUnavailable,
     UsageQueries,
 )
-from control.store_postgres import PostgresUsageQueries
 from control.usage import COLUMNS, Cursor, Sort, Statuses, UsageFilter, UsageQuery
+from control.usage_postgres import PostgresUsageQueries
 from runtime.clock import SystemClock
 from runtime.contracts import Outcome, UsageSource
 from runtime.migrations import migrate

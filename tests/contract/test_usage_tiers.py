@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from tests.builders_ledger import a_ledger, a_record, a_store
+from usage_sink import tiers
 from usage_sink.adjustments import Adjustment
 from usage_sink.compaction import compact, days_due, months_due
 from usage_sink.rebuild import rebuild
@@ -17,6 +18,7 @@ from usage_sink.verify import verify
 pytestmark = pytest.mark.integration
 
 NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
+MONDAY = datetime(2026, 10, 19, 7, tzinfo=UTC)
 LAST_OCTOBER = datetime(2026, 10, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 FIRST = datetime(2026, 10, 30, 7, tzinfo=UTC)
 
@@ -185,12 +187,15 @@ def test_a_month_is_due_when_all_its_days_are_summed() -> None:
         ("usage_daily_totals", "day of 2026-10-30"),
         ("usage_monthly", "month of 2026-10-01"),
         ("usage_monthly_totals", "month of 2026-10-01"),
+        ("usage_parts", "day of 2026-10-30"),
+        ("usage_user_parts", "day of 2026-10-30"),
+        ("usage_weekly", "week of 2026-10-26"),
     ],
 )
 async def test_a_sum_that_was_changed_is_found_and_made_again(
     pool: asyncpg.Pool, fresh_database_url: str, table: str, period: str
 ) -> None:
-    await write(pool, FIRST, LAST_OCTOBER)
+    await write(pool, FIRST - timedelta(days=4), FIRST, LAST_OCTOBER)
     await compact(pool, NOW.timestamp())
     before = await verify(fresh_database_url, None)
     await pool.execute(f"UPDATE {table} SET tokens = tokens + 1")
@@ -206,6 +211,54 @@ async def test_a_sum_that_was_changed_is_found_and_made_again(
         for finding in found.findings
     )
     assert after.findings == []
+
+
+async def test_a_week_is_current_as_long_as_its_days_are_what_they_were(
+    pool: asyncpg.Pool,
+) -> None:
+    await write(pool, MONDAY)
+
+    async def weeks() -> list[tuple[str, int]]:
+        return [
+            (f"{row['start']:%m-%d}", row["version"])
+            for row in await pool.fetch(tiers.SUMMED)
+            if row["period"] == Period.WEEK
+        ]
+
+    none = await weeks()
+    await compact(pool, NOW.timestamp())
+    summed = await weeks()
+    await write(pool, MONDAY + timedelta(days=3))
+    with_a_late_row = await weeks()
+    await compact(pool, NOW.timestamp())
+
+    assert none == []
+    assert summed == [("10-19", 7), ("10-26", 7)]
+    assert with_a_late_row == [("10-26", 7)]
+    assert await weeks() == [("10-19", 8), ("10-26", 7)]
+    assert await pool.fetchval("SELECT sum(requests) FROM usage_weekly") == 2
+
+
+async def test_of_an_archived_day_no_quarters_are_kept(pool: asyncpg.Pool) -> None:
+    await write(pool, FIRST, NOW)
+    await compact(pool, NOW.timestamp())
+    parts = """
+        SELECT DISTINCT minutes, has_quarters FROM usage_parts
+        JOIN usage_tiers t ON t.period = 'day' AND t.start = day
+        WHERE day = '2026-10-30' ORDER BY minutes
+    """
+
+    before = await pool.fetch(parts)
+    await pool.execute(
+        "INSERT INTO usage_archives (day, file, rows, tokens, credits, sha256, "
+        "dropped_at) VALUES ('2026-10-30', 'f', 1, 1, 1, 's', now())"
+    )
+    await pool.execute("UPDATE usage_tiers SET is_stale = true WHERE period = 'day'")
+    await compact(pool, NOW.timestamp())
+    after = await pool.fetch(parts)
+
+    assert [tuple(row) for row in before] == [(15, True), (60, True)]
+    assert [tuple(row) for row in after] == [(60, False)]
 
 
 async def test_other_tasks_stay_free_while_another_sink_sums(

@@ -26,7 +26,7 @@ from control.export import NAMES
 from control.export_rows import LedgerRows
 from control.exports import Exports
 from control.pseudonyms_postgres import PostgresPseudonyms
-from control.store_postgres import PostgresUsageQueries
+from control.usage_postgres import PostgresUsageQueries
 from runtime.clock import SystemClock
 from runtime.contracts import Outcome
 from tests.builders import a_token
