@@ -30,8 +30,9 @@ check: install
 fix: install
 	scripts/fix
 
+# ARGS: gateways (default), scales, ledger, spool, chaos or queries, and its options.
 bench: install
-	scripts/bench $(ARGS)
+	@scripts/bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

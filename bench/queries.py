@@ -161,7 +161,7 @@ async def run_exports(folder: Path, rows: int, days: int) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - its output
+    print(line, flush=True)
 
 
 async def run(given: argparse.Namespace) -> None:
