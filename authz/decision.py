@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 
 from runtime.contracts import (
     CONTEXT_AUTH,
+    CONTEXT_LIMITS,
     CONTEXT_ROLES,
     CONTEXT_ROUTE,
     CONTEXT_SESSION,
     ROLE_GUEST,
     AuthPolicy,
     ErrorCode,
+    LimitScope,
 )
 from runtime.identity.tokens import Claims, Rejected
 
@@ -28,6 +30,8 @@ class Policy:
     roles: frozenset[str] = frozenset()
     #: Connections of this route may outlive the request.
     is_session: bool = False
+    #: Which limits to ask for in the same call; None: none, or Envoy asks itself.
+    limits: LimitScope | None = None
 
     @classmethod
     def from_context(cls, context: Mapping[str, str]) -> "Policy":
@@ -39,6 +43,8 @@ class Policy:
         try:
             auth = AuthPolicy(context[CONTEXT_AUTH])
             route = context[CONTEXT_ROUTE]
+            limits = context.get(CONTEXT_LIMITS)
+            scope = None if limits is None else LimitScope(limits)
         except (KeyError, ValueError) as error:
             raise PolicyMissing(str(error)) from error
         roles = context.get(CONTEXT_ROLES, "").split(",")
@@ -47,6 +53,7 @@ class Policy:
             auth,
             frozenset(role for role in roles if role),
             is_session=CONTEXT_SESSION in context,
+            limits=scope,
         )
 
 

@@ -14,7 +14,8 @@ from authz.audit import MAX_PATH_CHARACTERS, Attempt, Audit
 from authz.authorizer import AccessRequest, Authorizer
 from authz.decision import Allow, Decision, Deny, Policy, PolicyMissing, deny
 from authz.journal import Journal, start_of
-from runtime.answers import error_body
+from authz.limits import Asking, Limiter, Ruling
+from runtime.answers import error_body, limited_body
 from runtime.contracts import (
     CONTEXT_SERVICE,
     HEADER_AUTHORIZATION,
@@ -25,13 +26,16 @@ from runtime.contracts import (
     HEADER_WEBSOCKET_PROTOCOL,
     LABEL_INCARNATION,
     LABEL_NODE,
+    METADATA_COUNTERS,
     METADATA_EXPIRES_AT,
     METADATA_ISSUED_AT,
     METADATA_REASON,
     METADATA_ROLE,
     METADATA_TOKEN_ID,
     METADATA_USER_ID,
+    AuthPolicy,
     ErrorCode,
+    LimitScope,
 )
 from runtime.grpc_server import Unary
 from runtime.identity.tokens import Claims
@@ -39,6 +43,8 @@ from runtime.logs import get_logger
 from runtime.metrics import Metrics
 
 log = get_logger(__name__)
+
+_TOO_MANY = 429
 
 PATH = "/envoy.service.auth.v3.Authorization/Check"
 
@@ -56,6 +62,9 @@ _CHALLENGES = {
     ),
 }
 
+#: Where nothing can be read of a route's policy.
+_UNREADABLE = Policy("", AuthPolicy.REQUIRED)
+
 
 class AuthzService:
     """The adapter between Envoy and the authorizer."""
@@ -66,11 +75,13 @@ class AuthzService:
         metrics: Metrics,
         audit: Audit,
         journal: Journal | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         self._authorizer = authorizer
         self._metrics = metrics
         self._audit = audit
         self._journal = journal
+        self._limiter = limiter
 
     def methods(self) -> list[Unary]:
         return [
@@ -84,10 +95,25 @@ class AuthzService:
 
     async def check(self, request: Any) -> Any:  # protobuf messages have no stubs
         """Answer one CheckRequest; never raises."""
-        route, is_session = "", False
+        policy, decision = await self._decide(request)
+        attempt = _attempt(request, decision, policy.route)
+        ruling = None
+        if isinstance(decision, Allow) and policy.limits is not None:
+            ruling = await self._rule(attempt, policy.limits)
+        self._record(attempt)
+        passes = isinstance(decision, Allow) and (ruling is None or ruling.admitted)
+        if self._journal is not None and passes:
+            self._journal.record(_admission(request, attempt))
+        response = _write(decision, ruling, attempt.request_id)
+        if policy.is_session and decision.claims is not None:
+            _tell_session(response, decision.claims)
+        return response
+
+    async def _decide(self, request: Any) -> tuple[Policy, Decision]:
+        policy = _UNREADABLE
         try:
             access = _read(request)
-            route, is_session = access.policy.route, access.policy.is_session
+            policy = access.policy
             decision = await self._authorizer.decide(access)
         except PolicyMissing:
             log.exception("request without a route policy denied")
@@ -95,14 +121,27 @@ class AuthzService:
         except Exception:  # the trust edge: no exception may let a request pass
             log.exception("decision failed; denied")
             decision = deny(ErrorCode.AUTH_UNAVAILABLE, "internal_error")
-        request_id = request.attributes.request.http.headers.get(HEADER_REQUEST_ID)
-        self._record(attempt := _attempt(request, decision, route))
-        if self._journal is not None and isinstance(decision, Allow):
-            self._journal.record(_admission(request, attempt))
-        response = _write(decision, request_id)
-        if is_session and decision.claims is not None:
-            _tell_session(response, decision.claims)
-        return response
+        if policy.limits is not None and self._limiter is None:
+            # Nobody else will ask: Envoy was told that one call answers both.
+            log.error("no limiter in this process: run `python -m sidecar`")
+            decision = deny(ErrorCode.AUTH_UNAVAILABLE, "limiter_missing")
+        return policy, decision
+
+    async def _rule(self, attempt: Attempt, scope: LimitScope) -> Ruling | None:
+        """Fail-open, as Envoy does when it asks `ratelimit` and gets no answer."""
+        asking = Asking(
+            role=attempt.role,
+            user=attempt.user or "",
+            address=attempt.address,
+            route=attempt.route,
+            tells_tokens=scope is LimitScope.TOKENS,
+        )
+        try:
+            return await self._limiter.rule(asking) if self._limiter else None
+        except Exception:
+            log.exception("limiter failed; not limited")
+            self._metrics.inc("hubgate_authz_limiter_failures_total")
+            return None
 
     def _record(self, attempt: Attempt) -> None:
         self._metrics.inc(
@@ -160,26 +199,47 @@ def _read(request: Any) -> AccessRequest:
     )
 
 
-def _write(decision: Decision, request_id: str | None) -> Any:
+def _write(decision: Decision, ruling: Ruling | None, request_id: str | None) -> Any:
     response = pb.CheckResponse()
     metadata = response.dynamic_metadata
     metadata[METADATA_ROLE] = decision.role
     metadata[METADATA_REASON] = decision.reason
     if decision.user_id is not None:
         metadata[METADATA_USER_ID] = decision.user_id
+    if ruling is not None:
+        metadata[METADATA_COUNTERS] = ruling.counters
     match decision:
+        case Allow() if ruling is not None and not ruling.admitted:
+            denied = _deny(response, _TOO_MANY, limited_body(request_id))
+            denied.headers.extend(_headers(ruling))
         case Allow():
             response.status.code = OK
             response.ok_response.headers.extend(_identity(decision))
+            if ruling is not None:
+                response.ok_response.response_headers_to_add.extend(_headers(ruling))
         case Deny():
-            response.status.code = PERMISSION_DENIED
-            denied = response.denied_response
-            denied.status.CopyFrom(HttpStatus(code=decision.status))
-            denied.body = error_body(decision.code, decision.message, request_id)
-            denied.headers.append(_header("content-type", "application/json"))
+            body = error_body(decision.code, decision.message, request_id)
+            denied = _deny(response, decision.status, body)
             if challenge := _CHALLENGES.get(decision.code):
                 denied.headers.append(_header("www-authenticate", challenge))
     return response
+
+
+def _deny(response: Any, status: int, body: bytes) -> Any:
+    response.status.code = PERMISSION_DENIED
+    denied = response.denied_response
+    denied.status.CopyFrom(HttpStatus(code=status))
+    denied.body = body
+    denied.headers.append(_header("content-type", "application/json"))
+    return denied
+
+
+def _headers(ruling: Ruling) -> list[Any]:
+    # Added to what an upstream may say of limits of its own, as `ratelimit` does it.
+    return [
+        HeaderValueOption(header=HeaderValue(key=name, value=value))
+        for name, value in ruling.headers.items()
+    ]
 
 
 def _tell_session(response: Any, claims: Claims) -> None:

@@ -13,10 +13,9 @@ from runtime.metrics import Metrics
 from runtime.settings import AddressField, RedisSettings, ServiceSettings
 
 
-class Settings(ServiceSettings, RedisSettings, IdentitySettings):
+class AuthzSettings(ServiceSettings, RedisSettings, IdentitySettings):
     """`HUBGATE_AUTHZ_*` and what every verifier of tokens has."""
 
-    authz_listen: AddressField = Field(default="127.0.0.1:9001", validate_default=True)
     authz_on_redis_down: OnRedisDown = OnRedisDown.DENY
     authz_audit: AuditScope = AuditScope.ALL
     authz_stale_s: float = Field(default=30.0, ge=0, le=3600)
@@ -30,3 +29,9 @@ class Settings(ServiceSettings, RedisSettings, IdentitySettings):
             return None
         limits = Limits(capacity_bytes=self.authz_journal_bytes)
         return Journal(self.authz_journal_dir, clock, metrics, limits)
+
+
+class Settings(AuthzSettings):
+    """And where a process of its own listens."""
+
+    authz_listen: AddressField = Field(default="127.0.0.1:9001", validate_default=True)

@@ -6,12 +6,13 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from control.model import GatewayConfig
 from control.parse import ConfigRefused, parse
 from control.tokens import MAX_TTL_S
 from control.xds.deployment import Deployment, LogTransport, OnAuthzDown
+from runtime.contracts import DecisionCalls
 from runtime.identity.settings import IdentitySettings
 from runtime.settings import (
     Address,
@@ -39,6 +40,10 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
     authz_addresses: tuple[AddressField, ...] = Field(min_length=1)
     ratelimit_addresses: tuple[AddressField, ...] = Field(min_length=1)
     usage_sink_addresses: tuple[AddressField, ...] = Field(min_length=1)
+    #: Whether Envoy asks authz and ratelimit in one call.
+    decision_calls: DecisionCalls = Field(
+        default=DecisionCalls.ONE, validate_default=True
+    )
     control_upstream: AddressField = Address(host="127.0.0.1", port=8000)
     #: A user's revocation is kept for so long: no issuer's tokens may live longer.
     longest_token_s: int = Field(default=MAX_TTL_S, ge=60, le=10 * MAX_TTL_S)
@@ -64,6 +69,22 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
     archive_dir: Path | None = None
     upstreams: dict[str, str] = Field(default_factory=dict)
 
+    @field_validator("decision_calls")
+    @classmethod
+    def _one_process_answers_both(
+        cls, calls: DecisionCalls, info: ValidationInfo
+    ) -> DecisionCalls:
+        authz, ratelimit = (
+            info.data.get(f"{name}_addresses") for name in ("authz", "ratelimit")
+        )
+        if calls is DecisionCalls.ONE and authz != ratelimit:
+            raise ValueError(
+                "with one call HUBGATE_AUTHZ_ADDRESSES and"
+                " HUBGATE_RATELIMIT_ADDRESSES are the same (python -m sidecar); give"
+                " two where authz and ratelimit are processes of their own"
+            )
+        return calls
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read what control needs; raises SettingsError naming every bad variable."""
@@ -80,6 +101,7 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
             ratelimit=self.ratelimit_addresses,
             usage_sink=self.usage_sink_addresses,
             control=self.control_upstream,
+            calls=self.decision_calls,
             websocket_on_authz_down=self.websocket_on_authz_down,
             log_transport=self.access_log_transport,
             log_file=self.access_log_file,

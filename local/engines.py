@@ -22,7 +22,7 @@ _REDIS_TIMEOUT_S = 2.0
 def valkey_spec(server: valkey.Server) -> Spec:
     return Spec(
         name="redis",
-        kind="redis",
+        kinds=("redis",),
         argv=server.argv(),
         ready=lambda: ping_redis(server.url),
         cwd=server.folder,
@@ -35,7 +35,7 @@ def postgres_spec(
     url = cluster.url(port)
     return Spec(
         name="postgres",
-        kind="postgres",
+        kinds=("postgres",),
         argv=cluster.argv(port, stack, durable=durable),
         ready=lambda: postgres.ensure_database(url),
         prepare=lambda: postgres.clear_stale_pid(cluster.data),

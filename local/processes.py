@@ -31,7 +31,7 @@ class Spec:
     """One process: how to start it, when it is ready, how it is stopped."""
 
     name: str
-    kind: str
+    kinds: tuple[str, ...]  # what it is called in `pids`
     argv: tuple[str, ...]
     ready: Step  # raises while the process is not ready
     alive: Step | None = None  # asked after a restart, when a dependency may be away
@@ -281,9 +281,10 @@ class Supervisor:
         """The living processes by kind, from the lowest layer up."""
         found: dict[str, list[int]] = {}
         for child in self._children():
-            pids = found.setdefault(child.spec.kind, [])
-            if child.pid is not None:
-                pids.append(child.pid)
+            for kind in child.spec.kinds:
+                pids = found.setdefault(kind, [])
+                if child.pid is not None:
+                    pids.append(child.pid)
         return found
 
     def _children(self) -> list[Child]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
-from types import MappingProxyType
 
 from local import binaries, probes
 from local.envoy import CLUSTER, EnvoyRoom, admin_placeholders, new_incarnation
@@ -17,11 +16,17 @@ from local.processes import Spec
 from local.settings import Settings, packaged_bootstrap
 from local.state import DataDir
 from runtime.clock import SystemClock
+from runtime.contracts import DecisionCalls
 from runtime.settings import Address, SettingsError
 
-#: Two of each: while one is replaced, its sibling answers.
-SIDECARS = ("authz", "ratelimit")
+#: What Envoy asks before it forwards: the modules, and what each of them is.
+_DECIDERS: Mapping[DecisionCalls, Mapping[str, tuple[str, ...]]] = {
+    DecisionCalls.ONE: {"sidecar": ("authz", "ratelimit")},
+    DecisionCalls.TWO: {"authz": ("authz",), "ratelimit": ("ratelimit",)},
+}
+#: While one is replaced, its sibling answers.
 _REPLICAS = 2
+_DECISION_CALLS = "HUBGATE_DECISION_CALLS"
 UPSTREAMS = ("auth", "core", "mcp")
 _LOOPBACK = "127.0.0.1"
 #: Envoy's access log is flushed every 0.2 s; what is pending at TERM would be lost.
@@ -94,6 +99,25 @@ class Plan:
     def socket(self, name: str) -> Path:
         return self.data.run / f"{name}.sock"
 
+    @property
+    def deciders(self) -> Mapping[str, tuple[str, ...]]:
+        """The modules that decide, and the services that each of them is.
+
+        Raises:
+            LocalError: the setting is none of those that there are.
+        """
+        given = self.settings.environ.get(_DECISION_CALLS) or DecisionCalls.ONE
+        try:
+            calls = DecisionCalls(given)
+        except ValueError:
+            known = " or ".join(DecisionCalls)
+            raise LocalError(f"{_DECISION_CALLS}={given}: give {known}") from None
+        return _DECIDERS[calls]
+
+    def replicas(self, module: str) -> list[str]:
+        """The names of its processes."""
+        return [f"{module}-{number}" for number in range(_REPLICAS)]
+
 
 def keepers(plan: Plan) -> list[Spec]:
     """Those that write to the ledger."""
@@ -105,8 +129,11 @@ def keepers(plan: Plan) -> list[Spec]:
 
 def deciders(plan: Plan) -> list[Spec]:
     """Those that need no database and, with the demo, its upstreams."""
-    numbers = range(_REPLICAS)
-    specs = [_sidecar(plan, kind, number) for kind in SIDECARS for number in numbers]
+    specs = [
+        _decider(plan, module, name)
+        for module in plan.deciders
+        for name in plan.replicas(module)
+    ]
     if plan.settings.demo:
         specs.extend(_upstream(plan, name) for name in UPSTREAMS)
     return specs
@@ -144,7 +171,7 @@ def envoy(plan: Plan) -> Spec:
 
     return Spec(
         name="envoy",
-        kind="envoy",
+        kinds=("envoy",),
         argv=(
             *(str(binaries.envoy()), "-c", str(bootstrap)),
             # Hot restart would tie Envoy's life to the thread that started it.
@@ -182,13 +209,13 @@ def _usage_sink(plan: Plan) -> Spec:
         "HUBGATE_USAGE_INGEST_LISTEN": f"unix:{plan.socket('ingest')}",
         "HUBGATE_USAGE_INGEST_TOKEN_FILE": str(plan.data.ingest_token),
     }
-    return _service(plan, "usage_sink", "usage_sink", env)
+    return _service(plan, "usage_sink", "usage_sink", ("usage_sink",), env)
 
 
 def _archiver(plan: Plan) -> Spec:
     return Spec(
         name="archiver",
-        kind="archiver",
+        kinds=("archiver",),
         argv=_python("usage_sink.tools", "archive", "--every", _ARCHIVE_EVERY_S),
         env={**plan.database("archive"), "HUBGATE_ARCHIVE_DIR": str(plan.archive)},
         ready=_at_once,
@@ -199,15 +226,15 @@ async def _at_once() -> None:
     """Nothing waits for it."""
 
 
-def _sidecar(plan: Plan, kind: str, number: int) -> Spec:
-    env = {}
-    if kind == "authz":
+def _decider(plan: Plan, module: str, name: str) -> Spec:
+    kinds, env = plan.deciders[module], {}
+    if "authz" in kinds:
         env["HUBGATE_AUTHZ_JOURNAL_DIR"] = str(plan.journal)
-    return _service(plan, kind, f"{kind}-{number}", env)
+    return _service(plan, module, name, kinds, env)
 
 
 def _service(
-    plan: Plan, kind: str, name: str, env: Mapping[str, str] = MappingProxyType({})
+    plan: Plan, module: str, name: str, kinds: tuple[str, ...], env: Mapping[str, str]
 ) -> Spec:
     listen, ops = plan.socket(name), plan.socket(f"{name}-ops")
 
@@ -217,11 +244,11 @@ def _service(
 
     return Spec(
         name=name,
-        kind=kind,
-        argv=_python(kind),
+        kinds=kinds,
+        argv=_python(module),
         env={
             **env,
-            f"HUBGATE_{kind.upper()}_LISTEN": f"unix:{listen}",
+            f"HUBGATE_{module.upper()}_LISTEN": f"unix:{listen}",
             "HUBGATE_OPS_LISTEN": f"unix:{ops}",
         },
         prepare=prepare,
@@ -250,10 +277,11 @@ def control(plan: Plan) -> Spec:
         "HUBGATE_WEBHOOK_NETWORKS": settings.environ.get("HUBGATE_WEBHOOK_NETWORKS")
         or "127.0.0.0/8,::1/128",
     }
-    for kind in SIDECARS:
-        sockets = [plan.socket(f"{kind}-{number}") for number in range(_REPLICAS)]
+    for module, kinds in plan.deciders.items():
+        sockets = map(plan.socket, plan.replicas(module))
         addresses = ",".join(f"unix:{socket}" for socket in sockets)
-        env[f"HUBGATE_{kind.upper()}_ADDRESSES"] = addresses
+        for kind in kinds:
+            env[f"HUBGATE_{kind.upper()}_ADDRESSES"] = addresses
     if settings.jwt_secret_file is not None:
         env["HUBGATE_TOKEN_SIGNING_KEY_FILE"] = str(settings.jwt_secret_file)
     if settings.demo:
@@ -262,7 +290,7 @@ def control(plan: Plan) -> Spec:
             env[f"HUBGATE_UPSTREAM_{name.upper()}"] = address
     return Spec(
         name="control",
-        kind="control",
+        kinds=("control",),
         argv=_python("control"),
         env=env,
         ready=lambda: probes.answers(http, "/health/ready"),
@@ -274,7 +302,7 @@ def _upstream(plan: Plan, name: str) -> Spec:
     port: int = getattr(plan.ports, name)
     return Spec(
         name=f"demo-{name}",
-        kind="upstreams",
+        kinds=("upstreams",),
         argv=_python("local.demo", name),
         env={"HUBGATE_DEMO_LISTEN": f"{_LOOPBACK}:{port}", "HUBGATE_OPS_LISTEN": ""},
         ready=lambda: probes.connects(_LOOPBACK, port),

@@ -9,6 +9,7 @@ from ratelimit.callers import Caller
 from ratelimit.rules import Rules
 from ratelimit.store import Charge, CounterStore, CounterUnavailable, Mode, Outcome
 from ratelimit.window import Count
+from runtime.contracts import ROLE_ADMIN, ROLE_GUEST, ROLE_MANAGER
 from runtime.metrics import Metrics
 
 
@@ -48,6 +49,7 @@ class Limited:
 
 Verdict = Unlimited | Limited
 _Pair = tuple[Charge, Count]
+_COUNTED_ROLES = frozenset({ROLE_ADMIN, ROLE_MANAGER, "user", ROLE_GUEST})
 _SHADOWS = (Mode.SHADOW, Mode.SHADOW_LOOK)
 
 #: When nobody counts, a client may ask again soon.
@@ -90,8 +92,15 @@ class Limiter:
     ) -> Verdict:
         """Whether a request may pass; `tokens`: its answer's tokens will be known."""
         charges = self._rules.charges(caller, route, hits, tokens=tokens)
-        if not charges:
-            return Unlimited()
+        verdict = await self._decide(charges) if charges else Unlimited()
+        # Role names come from tokens: an unbounded label would fill the memory.
+        role = caller.role if caller.role in _COUNTED_ROLES else "other"
+        self._metrics.inc(
+            "hubgate_ratelimit_decisions_total", verdict=_word(verdict), role=role
+        )
+        return verdict
+
+    async def _decide(self, charges: list[Charge]) -> Verdict:
         outcome = await self._charge(charges)
         if outcome is None:
             return _DENIED_WITHOUT_COUNT
@@ -126,6 +135,14 @@ class Limiter:
                     rule=charge.rule,
                     verdict="deny" if count.retry_ms else "allow",
                 )
+
+
+def _word(verdict: Verdict) -> str:
+    match verdict:
+        case Unlimited():
+            return "unlimited"
+        case Limited(admitted=admitted):
+            return "allow" if admitted else "deny"
 
 
 def _verdict(admitted: bool, pairs: list[_Pair]) -> Verdict:  # noqa: FBT001 - a fact, no option

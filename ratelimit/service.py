@@ -10,7 +10,8 @@ from envoy.service.ratelimit.v3 import rls_pb2 as pb
 
 from ratelimit.callers import Caller
 from ratelimit.limiter import Limited, Limiter, Unlimited, Verdict
-from runtime.answers import error_body
+from ratelimit.telling import counters, headers
+from runtime.answers import limited_body
 from runtime.contracts import (
     DESCRIPTOR_ADDRESS,
     DESCRIPTOR_REQUEST_ID,
@@ -20,30 +21,22 @@ from runtime.contracts import (
     DESCRIPTOR_USER,
     METADATA_COUNTERS,
     RATE_LIMIT_DOMAIN,
-    RATELIMIT_LIMIT,
-    RATELIMIT_REMAINING,
-    RATELIMIT_RESET,
-    RETRY_AFTER,
     ROLE_GUEST,
     TOKENS_CHARGE,
-    ErrorCode,
 )
 from runtime.grpc_server import RpcError, RpcStatus, Unary
-from runtime.metrics import Metrics
 
 PATH = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 
 _OK = pb.RateLimitResponse.OK
 _OVER_LIMIT = pb.RateLimitResponse.OVER_LIMIT
-_MESSAGE = "Too many requests, try again later"
 
 
 class RateLimitService:
     """The adapter between Envoy and the limiter."""
 
-    def __init__(self, limiter: Limiter, metrics: Metrics) -> None:
+    def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
-        self._metrics = metrics
 
     def methods(self) -> list[Unary]:
         return [
@@ -74,24 +67,7 @@ class RateLimitService:
             await self._limiter.settle(caller, route, hits)
             return _answer(_OK)
         verdict = await self._limiter.decide(caller, route, hits, tokens=bool(tokens))
-        self._count(verdict, caller)
         return _write(verdict, entries.get(DESCRIPTOR_REQUEST_ID))
-
-    def _count(self, verdict: Verdict, caller: Caller) -> None:
-        known = caller.role in ("admin", "manager", "user", ROLE_GUEST)
-        # Role names come from tokens: an unbounded label would fill the memory.
-        role = caller.role if known else "other"
-        self._metrics.inc(
-            "hubgate_ratelimit_decisions_total", verdict=_word(verdict), role=role
-        )
-
-
-def _word(verdict: Verdict) -> str:
-    match verdict:
-        case Unlimited():
-            return "unlimited"
-        case Limited(admitted=admitted):
-            return "allow" if admitted else "deny"
 
 
 def _read(request: Any) -> dict[str, str]:
@@ -118,34 +94,27 @@ def _hits(request: Any) -> int:
 def _write(verdict: Verdict, request_id: str | None) -> Any:
     if isinstance(verdict, Unlimited):
         return _answer(_OK)
-    headers = {
-        RATELIMIT_LIMIT: verdict.limit,
-        RATELIMIT_REMAINING: verdict.remaining,
-        RATELIMIT_RESET: verdict.reset_s,
-    }
     if verdict.admitted:
-        return _telling(_answer(_OK, headers), verdict)
-    response = _answer(_OVER_LIMIT, {**headers, RETRY_AFTER: verdict.retry_after_s})
-    _telling(response, verdict)
-    response.response_headers_to_add.append(
-        HeaderValue(key="content-type", value="application/json")
-    )
-    response.raw_body = error_body(ErrorCode.RATE_LIMIT_EXCEEDED, _MESSAGE, request_id)
+        return _telling(_answer(_OK), verdict)
+    response = _telling(_answer(_OVER_LIMIT), verdict)
+    _add_header(response, "content-type", "application/json")
+    response.raw_body = limited_body(request_id)
     return response
 
 
 def _telling(response: Any, verdict: Limited) -> Any:
-    """With what the ledger keeps of the decision; no header could, a client sees it."""
-    response.dynamic_metadata.fields[METADATA_COUNTERS].string_value = "|".join(
-        f"{one.limit};{one.remaining};{one.reset_s};{one.rule}"
-        for one in verdict.counters
-    )
+    for name, value in headers(verdict).items():
+        _add_header(response, name, value)
+    told = response.dynamic_metadata.fields[METADATA_COUNTERS]
+    told.string_value = counters(verdict)
     return response
 
 
-def _answer(code: int, headers: dict[str, int] | None = None) -> Any:
+def _add_header(response: Any, name: str, value: str) -> None:
+    response.response_headers_to_add.append(HeaderValue(key=name, value=value))
+
+
+def _answer(code: int) -> Any:
     response = pb.RateLimitResponse(overall_code=code)
     response.statuses.add(code=code)
-    for name, value in (headers or {}).items():
-        response.response_headers_to_add.append(HeaderValue(key=name, value=str(value)))
     return response

@@ -6,10 +6,15 @@ from ratelimit.limiter import OnRedisDown
 from runtime.settings import AddressField, RedisSettings, ServiceSettings
 
 
-class Settings(ServiceSettings, RedisSettings):
+class RatelimitSettings(ServiceSettings, RedisSettings):
     """`HUBGATE_RATELIMIT_*`."""
+
+    ratelimit_on_redis_down: OnRedisDown = OnRedisDown.LOCAL
+
+
+class Settings(RatelimitSettings):
+    """And where a process of its own listens."""
 
     ratelimit_listen: AddressField = Field(
         default="127.0.0.1:9002", validate_default=True
     )
-    ratelimit_on_redis_down: OnRedisDown = OnRedisDown.LOCAL

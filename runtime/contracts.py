@@ -32,6 +32,18 @@ class ErrorCode(StrEnum):
     AUTH_UNAVAILABLE = "AUTH_UNAVAILABLE"
 
 
+# --- The deployment -------------------------------------------------------------
+
+
+class DecisionCalls(StrEnum):
+    """How often Envoy asks before it forwards a limited request."""
+
+    #: `authz` asks the limiter in its own process: `python -m sidecar`.
+    ONE = "one"
+    #: `authz`, then `ratelimit`: processes of their own.
+    TWO = "two"
+
+
 # --- HTTP headers ---------------------------------------------------------------
 
 HEADER_REQUEST_ID: Final = "x-request-id"
@@ -141,6 +153,17 @@ CONTEXT_ROLES: Final = "roles"  # comma separated; absent or empty = any role
 CONTEXT_SERVICE: Final = "service"
 #: "true" where the connection may outlive the request: it must end with the token.
 CONTEXT_SESSION: Final = "session"
+#: Where one call answers both questions (DecisionCalls.ONE), on limited routes: which
+#: limits to ask for (LimitScope).
+CONTEXT_LIMITS: Final = "limits"
+
+
+class LimitScope(StrEnum):
+    """Which limits a request is under before it passes."""
+
+    REQUESTS = "requests"
+    #: Token budgets, too: its answer will tell what it took.
+    TOKENS = "tokens"
 
 
 class AuthPolicy(StrEnum):
@@ -187,8 +210,16 @@ TOKENS_CHECK: Final = "check"
 TOKENS_CHARGE: Final = "charge"
 #: Namespace in which Envoy keeps what ratelimit said of its decision, and the key of
 #: the counters, as they were then: "limit;remaining;reset in s;rule", joined by "|".
+#: Where one call answers both questions, authz says it, among its own.
 RATELIMIT_NAMESPACE: Final = "envoy.filters.http.ratelimit"
 METADATA_COUNTERS: Final = "counters"
+
+
+def limit_counters(namespace: str) -> str:
+    """The counters in Envoy's format; of the longest text that the ledger keeps."""
+    return f"%DYNAMIC_METADATA({namespace}:{METADATA_COUNTERS}):1024%"
+
+
 #: Counts nothing; the 429 body tells it to the client.
 DESCRIPTOR_REQUEST_ID: Final = "request_id"
 
@@ -229,6 +260,9 @@ LOG_SEPARATOR: Final = "\x1f"
 #: provider's JSON says, and (QUERY_VALUE) decoded query parameters.
 LOG_FREE_TEXTS: Final = frozenset({"llm_model", "sse_model"})
 
+#: The attribute that holds the limits' counters.
+LOG_LIMITS: Final = "limits"
+
 #: Attribute -> Envoy format string. The OTLP logger, the ALS logger (as custom
 #: tags) and the file log carry exactly these, as text; an attribute without a
 #: value is "-" or missing. `control` writes them, `usage_sink` reads them.
@@ -253,7 +287,7 @@ ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
     "user_id": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_USER_ID})%",
     "role": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_ROLE})%",
     "reason": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_REASON})%",
-    "limits": f"%DYNAMIC_METADATA({RATELIMIT_NAMESPACE}:{METADATA_COUNTERS}):1024%",
+    LOG_LIMITS: limit_counters(RATELIMIT_NAMESPACE),
     "llm_protocol": f"%CEL({_TOKEN_USAGE}.llm_protocol)%",
     "llm_model": f"%CEL({_TOKEN_USAGE}.model)%",
     "llm_status": f"%CEL({_TOKEN_USAGE}.extraction_status)%",

@@ -15,6 +15,7 @@ MetricName = Literal[
     "hubgate_alerts_messages_total",
     "hubgate_authz_decisions_total",
     "hubgate_authz_journal_lines_total",
+    "hubgate_authz_limiter_failures_total",
     "hubgate_authz_sessions",
     "hubgate_authz_sessions_ended_total",
     "hubgate_authz_store_failures_total",
@@ -96,6 +97,11 @@ METRICS: tuple[Metric, ...] = (
         "Requests let pass, by what became of their journal line: written, lost (the"
         " disk is full, or the journal)",
         ("result",),
+    ),
+    Metric(
+        "hubgate_authz_limiter_failures_total",
+        Kind.COUNTER,
+        "Requests that passed without limits since the limiter beside authz failed",
     ),
     Metric(
         "hubgate_authz_sessions",

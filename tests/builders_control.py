@@ -29,6 +29,7 @@ from control.xds.cache import SnapshotCache
 from control.xds.deployment import Deployment
 from control.xds.snapshot import Snapshot
 from runtime.clock import FakeClock
+from runtime.contracts import DecisionCalls
 from runtime.health import Health
 from runtime.identity.blacklist import MemoryBlacklist
 from runtime.identity.tokens import Checks
@@ -45,6 +46,7 @@ DEPLOYMENT = Deployment(
     ratelimit=SOCKET,
     usage_sink=SOCKET,
     control=Address(host="127.0.0.1", port=8000),
+    calls=DecisionCalls.TWO,
 )
 
 

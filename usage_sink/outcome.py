@@ -10,6 +10,7 @@ from runtime.contracts import Outcome
 
 _SWITCHING_PROTOCOLS: Final = 101
 _CLIENT_ERRORS: Final = range(400, 500)
+_TOO_MANY: Final = 429
 _UNAUTHORIZED: Final = (401, 403)
 _SERVER_ERROR: Final = 500
 
@@ -29,7 +30,8 @@ def outcome_of(status: int, flags: str | None, details: str | None) -> Outcome:
     if status == _SWITCHING_PROTOCOLS:
         # A WebSocket ends when either side closes its socket: DC and UC are normal.
         return Outcome.OK
-    if raised & _LIMITED:
+    if raised & _LIMITED or (raised & _AUTHZ and status == _TOO_MANY):
+        # Where one call answers both questions, authz says no for both.
         return Outcome.LIMITED
     if raised & _AUTHZ:
         return Outcome.DENIED if status in _UNAUTHORIZED else Outcome.GATEWAY_ERROR

@@ -35,11 +35,15 @@ from control.xds import wire
 from control.xds.deployment import Deployment, LogTransport
 from runtime.contracts import (
     ACCESS_LOG_ATTRIBUTES,
+    AUTHZ_NAMESPACE,
     LOG_FIELDS,
     LOG_FREE_TEXTS,
+    LOG_LIMITS,
     LOG_SEPARATOR,
     QUERY_NAMES,
     QUERY_VALUE,
+    DecisionCalls,
+    limit_counters,
 )
 
 USAGE_SINK = "usage_sink"
@@ -59,7 +63,7 @@ RETRY_FOR_S = 3600.0
 
 def access_logs(deployment: Deployment, edge: Edge) -> list[AccessLog]:
     """The usage log, and the file log when there is a path for it."""
-    logs, attributes = [], _attributes(edge)
+    logs, attributes = [], _attributes(deployment.calls, edge)
     if deployment.usage_sink:
         match deployment.log_transport:
             case LogTransport.OTLP:
@@ -71,15 +75,15 @@ def access_logs(deployment: Deployment, edge: Edge) -> list[AccessLog]:
     return logs
 
 
-def _attributes(edge: Edge) -> dict[str, str]:
-    listed = edge.logged_query_parameters
-    if not listed:
-        return ACCESS_LOG_ATTRIBUTES
-    values = {
-        f"{QUERY_VALUE}{name}": f"%QUERY_PARAM({name}):{MAX_PARAMETER}%"
-        for name in listed
-    }
-    return {**ACCESS_LOG_ATTRIBUTES, QUERY_NAMES: ",".join(listed), **values}
+def _attributes(calls: DecisionCalls, edge: Edge) -> dict[str, str]:
+    found = dict(ACCESS_LOG_ATTRIBUTES)
+    if calls is DecisionCalls.ONE:
+        found[LOG_LIMITS] = limit_counters(AUTHZ_NAMESPACE)
+    if listed := edge.logged_query_parameters:
+        found[QUERY_NAMES] = ",".join(listed)
+        for name in listed:
+            found[f"{QUERY_VALUE}{name}"] = f"%QUERY_PARAM({name}):{MAX_PARAMETER}%"
+    return found
 
 
 def _otlp(attributes: dict[str, str]) -> AccessLog:

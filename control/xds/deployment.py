@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from runtime.contracts import DecisionCalls
 from runtime.settings import Address
 
 
@@ -31,6 +32,7 @@ class Deployment:
     ratelimit: tuple[Address, ...]
     usage_sink: tuple[Address, ...]
     control: Address
+    calls: DecisionCalls
     websocket_on_authz_down: OnAuthzDown = OnAuthzDown.CLOSE
     log_transport: LogTransport = LogTransport.OTLP
     log_file: str | None = None

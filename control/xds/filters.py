@@ -40,8 +40,9 @@ from envoy_data_plane.google.protobuf import Any
 
 from control.model import Route
 from control.xds import ai_answers, networks, rate_limits, sessions, tracing, wire
-from control.xds.deployment import OnAuthzDown
+from control.xds.deployment import Deployment
 from runtime import contracts
+from runtime.contracts import DecisionCalls, LimitScope
 
 AUTHZ = "authz"
 RATELIMIT = rate_limits.CLUSTER
@@ -53,7 +54,10 @@ _BODY_SIZE = "envoy.filters.http.body_size_limit"
 _ROUTER = "envoy.filters.http.router"
 _BODY_SIZE_TYPE = "envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit"
 
-AUTHZ_TIMEOUT_S = 0.6
+#: Of all tries, and of one. With limits in the same call: authz may wait 0.1 s for
+#: Redis and ratelimit 0.15 s, and a try given up too soon is counted twice.
+AUTHZ_TIMEOUT_S = {DecisionCalls.ONE: 0.7, DecisionCalls.TWO: 0.6}
+AUTHZ_TRY_S = {DecisionCalls.ONE: 0.3, DecisionCalls.TWO: 0.25}
 
 #: What the services see of a request's headers: no more than they decide by.
 _AUTHZ_HEADERS = (
@@ -64,19 +68,19 @@ _AUTHZ_HEADERS = (
 )
 
 
-def http_filters(
-    max_request_bytes: int, on_authz_down: OnAuthzDown
-) -> list[HttpFilter]:
+def http_filters(max_request_bytes: int, deployment: Deployment) -> list[HttpFilter]:
     """Every filter of the listener, first to last."""
     return [
         HttpFilter(name=networks.FILTER, typed_config=networks.rbac()),
         HttpFilter(name=CORS, typed_config=wire.pack(CorsFilter())),
         HttpFilter(name=_ADDRESS, typed_config=wire.pack(_client_address())),
-        HttpFilter(name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz())),
+        HttpFilter(
+            name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz(deployment.calls))
+        ),
         HttpFilter(
             name=rate_limits.FILTER, typed_config=wire.pack(rate_limits.rate_limit())
         ),
-        sessions.http_filter(on_authz_down),
+        sessions.http_filter(deployment.websocket_on_authz_down),
         HttpFilter(
             name=_BODY_SIZE,
             typed_config=wire.pack_untyped(
@@ -91,21 +95,11 @@ def http_filters(
     ]
 
 
-def per_route(route: Route) -> dict[str, Any]:
+def per_route(route: Route, calls: DecisionCalls) -> dict[str, Any]:
     """What this route asks of the filters."""
     config = {
-        _EXT_AUTHZ: _policy(
-            route.id,
-            route.auth.value,
-            route.roles or (),
-            route.service,
-            outlives=route.websocket,
-        ),
-        rate_limits.FILTER: (
-            _disabled()
-            if route.rate_limit == "none"
-            else rate_limits.per_route(route.id, ai=route.ai)
-        ),
+        _EXT_AUTHZ: _policy(_extensions(route, calls)),
+        rate_limits.FILTER: _limits(route, calls),
     }
     if route.ai:
         config.update(ai_answers.enabled(include_usage=route.include_usage))
@@ -146,11 +140,14 @@ def _client_address() -> HeaderMutation:
     )
 
 
-def _ext_authz() -> ExtAuthz:
+def _ext_authz(calls: DecisionCalls) -> ExtAuthz:
     return ExtAuthz(
         transport_api_version=ApiVersion.V3,
         grpc_service=wire.grpc_service(
-            AUTHZ, timeout_s=AUTHZ_TIMEOUT_S, retries=2, back_off_s=(0.005, 0.25)
+            AUTHZ,
+            timeout_s=AUTHZ_TIMEOUT_S[calls],
+            retries=2,
+            back_off_s=(0.005, AUTHZ_TRY_S[calls]),
         ),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
@@ -162,23 +159,32 @@ def _ext_authz() -> ExtAuthz:
     )
 
 
+def _limits(route: Route, calls: DecisionCalls) -> Any:
+    is_asked = calls is DecisionCalls.TWO
+    if route.rate_limit == "none" or not (is_asked or route.ai):
+        return _disabled()
+    return rate_limits.per_route(route.id, is_asked=is_asked, ai=route.ai)
+
+
+def _extensions(route: Route, calls: DecisionCalls) -> tuple[tuple[str, str], ...]:
+    found = {
+        contracts.CONTEXT_ROUTE: route.id,
+        contracts.CONTEXT_AUTH: route.auth.value,
+        contracts.CONTEXT_ROLES: ",".join(route.roles or ()),
+        contracts.CONTEXT_SERVICE: route.service,
+    }
+    if route.websocket:
+        found[contracts.CONTEXT_SESSION] = "true"
+    if calls is DecisionCalls.ONE and route.rate_limit != "none":
+        scope = LimitScope.TOKENS if route.ai else LimitScope.REQUESTS
+        found[contracts.CONTEXT_LIMITS] = scope
+    return tuple(found.items())
+
+
 @lru_cache(maxsize=20_000)
-def _policy(
-    route_id: str, auth: str, roles: tuple[str, ...], service: str, *, outlives: bool
-) -> Any:
-    return wire.pack(
-        ExtAuthzPerRoute(
-            check_settings=CheckSettings(
-                context_extensions={
-                    contracts.CONTEXT_ROUTE: route_id,
-                    contracts.CONTEXT_AUTH: auth,
-                    contracts.CONTEXT_ROLES: ",".join(roles),
-                    contracts.CONTEXT_SERVICE: service,
-                    **({contracts.CONTEXT_SESSION: "true"} if outlives else {}),
-                }
-            )
-        )
-    )
+def _policy(extensions: tuple[tuple[str, str], ...]) -> Any:
+    settings = CheckSettings(context_extensions=dict(extensions))
+    return wire.pack(ExtAuthzPerRoute(check_settings=settings))
 
 
 @lru_cache(maxsize=1)

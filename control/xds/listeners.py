@@ -121,8 +121,6 @@ def _manager(config: GatewayConfig, deployment: Deployment) -> HttpConnectionMan
             HttpConnectionManagerUpgradeConfig(upgrade_type="websocket", enabled=False)
         ],
         local_reply_config=local_reply_config(config.edge),
-        http_filters=http_filters(
-            config.limits.max_request_bytes, deployment.websocket_on_authz_down
-        ),
+        http_filters=http_filters(config.limits.max_request_bytes, deployment),
         access_log=access_logs(deployment, edge),
     )

@@ -56,12 +56,16 @@ def rate_limit() -> RateLimit:
 
 
 @lru_cache(maxsize=20_000)
-def per_route(route_id: str, *, ai: bool) -> Any:
-    """What a route asks; on `ai` routes once more when the answer has ended."""
+def per_route(route_id: str, *, is_asked: bool, ai: bool) -> Any:
+    """What a route asks; on `ai` routes once more when the answer has ended.
+
+    `is_asked`: before the request, too; not where authz has done so.
+    """
     # Without an explicit list Envoy ignores hits_addend and apply_on_stream_done.
-    limits = [
-        Descriptor(actions=_actions(route_id, contracts.TOKENS_CHECK if ai else None))
-    ]
+    limits = []
+    if is_asked:
+        tokens = contracts.TOKENS_CHECK if ai else None
+        limits.append(Descriptor(actions=_actions(route_id, tokens)))
     if ai:
         limits.append(
             Descriptor(

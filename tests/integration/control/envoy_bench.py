@@ -24,6 +24,7 @@ from control.validate import Validator, find_envoy
 from control.xds.cache import SnapshotCache
 from control.xds.deployment import Deployment
 from runtime.clock import SystemClock
+from runtime.contracts import DecisionCalls
 from runtime.grpc_server import GrpcServer, Unary
 from runtime.metrics import Metrics
 from runtime.ops_server import HttpServer
@@ -273,6 +274,7 @@ async def a_bench(
                 ratelimit=nowhere,
                 usage_sink=nowhere,
                 control=nowhere[0],
+                calls=DecisionCalls.TWO,
                 log_file=str(folder / "access.jsonl"),
             ),
             **changes,

@@ -59,7 +59,7 @@ class Bench:
 
         return Spec(
             name=name,
-            kind=name,
+            kinds=(name,),
             argv=(sys.executable, "-I", "-S", "-c", code, str(mark)),
             prepare=prepare,
             ready=ready,
@@ -140,7 +140,7 @@ async def test_a_missing_program_is_an_error(bench: Bench) -> None:
     async def ready() -> None:
         """Never asked."""
 
-    spec = Spec(name="none", kind="none", argv=("/no/such/program",), ready=ready)
+    spec = Spec(name="none", kinds=("none",), argv=("/no/such/program",), ready=ready)
     with pytest.raises(StartError, match="cannot start none"):
         await bench.supervisor.start([spec])
 
@@ -172,7 +172,7 @@ async def test_the_last_layer_is_stopped_first(bench: Bench) -> None:
 
         return Spec(
             name=name,
-            kind=name,
+            kinds=(name,),
             argv=plain.argv,
             ready=plain.ready,
             prepare=plain.prepare,

@@ -44,7 +44,7 @@ async def main():
     guard = Guard(sys.argv[1])
     await guard.start()
     await supervisor.start([
-        Spec(name=name, kind=name, ready=ready, argv=(sys.executable, "-c", code))
+        Spec(name=name, kinds=(name,), ready=ready, argv=(sys.executable, "-c", code))
         for name, code in (("parent", PARENT), ("deaf", DEAF))])
     print("ready", flush=True)
     await asyncio.Event().wait()

@@ -77,7 +77,7 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
             on_redis_down=OnRedisDown.DENY,
             metrics=metrics,
         )
-        service = RateLimitService(limiter, metrics)
+        service = RateLimitService(limiter)
         here = Address(host="127.0.0.1", port=0)
         grpc = GrpcServer(here, service.methods(), metrics)
         await grpc.start()

@@ -5,6 +5,7 @@ import pytest
 from control.settings import Settings
 from control.validate import one_line
 from runtime.clock import FakeClock
+from runtime.contracts import DecisionCalls
 from runtime.metrics import Metrics
 from runtime.settings import SettingsError
 
@@ -19,7 +20,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "HUBGATE_ADMIN_TOKEN_FILE": str(tmp_path / "admin"),
         "HUBGATE_CONFIG_FILE": str(GATEWAY),
         "HUBGATE_AUTHZ_ADDRESSES": "unix:/run/a.sock, unix:/run/b.sock",
-        "HUBGATE_RATELIMIT_ADDRESSES": "127.0.0.1:9000",
+        "HUBGATE_RATELIMIT_ADDRESSES": "unix:/run/a.sock, unix:/run/b.sock",
         "HUBGATE_USAGE_SINK_ADDRESSES": "unix:/run/u.sock",
         "HUBGATE_REDIS_URL": "redis://h",
         "HUBGATE_DATABASE_URL": "postgresql://h/db",
@@ -49,6 +50,7 @@ def test_every_bad_variable_is_named(environ: dict[str, str]) -> None:
         "HUBGATE_ACCESS_LOG_TRANSPORT": "pigeon",
         "HUBGATE_GATEWAY_LISTEN": "nowhere",
         "HUBGATE_AUTHZ_ADDRESSES": "",
+        "HUBGATE_RATELIMIT_ADDRESSES": "",
     }
     with pytest.raises(SettingsError) as refused:
         Settings.from_environ(bad)
@@ -57,7 +59,21 @@ def test_every_bad_variable_is_named(environ: dict[str, str]) -> None:
         "HUBGATE_ACCESS_LOG_TRANSPORT",
         "HUBGATE_GATEWAY_LISTEN",
         "HUBGATE_AUTHZ_ADDRESSES",
+        "HUBGATE_RATELIMIT_ADDRESSES",
     }
+
+
+def test_one_call_needs_one_process_for_both(environ: dict[str, str]) -> None:
+    apart = {**environ, "HUBGATE_RATELIMIT_ADDRESSES": "127.0.0.1:9002"}
+    with pytest.raises(
+        SettingsError, match=r"HUBGATE_DECISION_CALLS: .*two"
+    ) as refused:
+        Settings.from_environ(apart)
+    two = Settings.from_environ({**apart, "HUBGATE_DECISION_CALLS": "two"})
+
+    assert len(refused.value.problems) == 1
+    assert two.deployment().calls is DecisionCalls.TWO
+    assert Settings.from_environ(environ).deployment().calls is DecisionCalls.ONE
 
 
 def test_a_short_admin_token_is_refused(

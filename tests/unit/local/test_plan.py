@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from local import services
+from local.errors import LocalError
 from local.ports import Ports
 from local.processes import Spec
 from local.services import Plan
@@ -46,37 +47,66 @@ def services_of(plan: Plan) -> list[Spec]:
     return [*keepers, services.control(plan), *deciders]
 
 
-def test_the_decision_services_come_in_twos(plan: Plan) -> None:
-    names = [spec.name for spec in services_of(plan)]
+def _apart(path: Path) -> Plan:
+    """Each question has processes of its own."""
+    return _plan(path, HUBGATE_DECISION_CALLS="two")
 
-    assert names == [
+
+def test_one_process_answers_both_questions_and_there_are_two_of_it(
+    plan: Plan,
+) -> None:
+    specs = services_of(plan)
+
+    assert [spec.name for spec in specs] == [
         "usage_sink",
         "control",
-        "authz-0",
-        "authz-1",
-        "ratelimit-0",
-        "ratelimit-1",
+        "sidecar-0",
+        "sidecar-1",
         "demo-auth",
         "demo-core",
         "demo-mcp",
     ]
+    assert specs[2].kinds == specs[3].kinds == ("authz", "ratelimit")
+
+
+def test_services_that_are_asked_one_after_the_other_come_in_twos(
+    tmp_path: Path,
+) -> None:
+    names = [spec.name for spec in services_of(_apart(tmp_path))]
+
+    assert names[2:6] == ["authz-0", "authz-1", "ratelimit-0", "ratelimit-1"]
+
+
+def test_a_number_of_calls_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match="HUBGATE_DECISION_CALLS=3: give one or two"):
+        services_of(_plan(tmp_path, HUBGATE_DECISION_CALLS="3"))
 
 
 def test_without_the_demo_there_are_no_upstreams(tmp_path: Path) -> None:
     plan = _plan(tmp_path, demo=False, HUBGATE_UPSTREAM_CORE="core:80")
     specs = services_of(plan)
 
-    assert [spec.name for spec in specs if spec.kind == "upstreams"] == []
+    assert [spec.name for spec in specs if spec.kinds == ("upstreams",)] == []
     assert plan.environ()["HUBGATE_UPSTREAM_CORE"] == "core:80"
 
 
-def test_control_tells_envoy_of_every_socket_that_is_served(plan: Plan) -> None:
+@pytest.mark.parametrize(
+    ("calls", "modules"),
+    [
+        ("one", {"authz": "sidecar", "ratelimit": "sidecar"}),
+        ("two", {"authz": "authz", "ratelimit": "ratelimit"}),
+    ],
+)
+def test_control_tells_envoy_of_every_socket_that_is_served(
+    tmp_path: Path, calls: str, modules: dict[str, str]
+) -> None:
+    plan = _plan(tmp_path, HUBGATE_DECISION_CALLS=calls)
     specs = {spec.name: spec for spec in services_of(plan)}
     told = specs["control"].env
 
-    for kind in ("authz", "ratelimit"):
+    for kind, module in modules.items():
         served = [
-            specs[f"{kind}-{number}"].env[f"HUBGATE_{kind.upper()}_LISTEN"]
+            specs[f"{module}-{number}"].env[f"HUBGATE_{module.upper()}_LISTEN"]
             for number in (0, 1)
         ]
         assert told[f"HUBGATE_{kind.upper()}_ADDRESSES"].split(",") == served
@@ -116,8 +146,8 @@ def test_nobody_gets_the_owners_login_but_where_there_is_no_other(plan: Plan) ->
 
 def test_old_days_are_archived_where_a_number_of_days_is_given(tmp_path: Path) -> None:
     plan = _plan(tmp_path, HUBGATE_LEDGER_KEEP_DAYS="400")
-    (archiver,) = [s for s in services_of(plan) if s.kind == "archiver"]
-    (control,) = [s for s in services_of(plan) if s.kind == "control"]
+    (archiver,) = [s for s in services_of(plan) if s.name == "archiver"]
+    (control,) = [s for s in services_of(plan) if s.name == "control"]
 
     assert archiver.env["HUBGATE_ARCHIVE_DIR"] == str(tmp_path / "archive")
     assert control.env["HUBGATE_ARCHIVE_DIR"] == str(tmp_path / "archive")
@@ -160,12 +190,12 @@ async def test_a_socket_of_a_killed_service_is_removed_before_the_next(
 ) -> None:
     plan = _plan(tmp_path)
     plan.data.create()
-    (spec,) = [s for s in services_of(plan) if s.name == "authz-0"]
-    plan.socket("authz-0").touch()
+    (spec,) = [s for s in services_of(plan) if s.name == "sidecar-0"]
+    plan.socket("sidecar-0").touch()
     assert spec.prepare is not None
     await spec.prepare()
 
-    assert not plan.socket("authz-0").exists()
+    assert not plan.socket("sidecar-0").exists()
 
 
 async def test_those_beside_an_envoy_look_where_it_and_authz_write(plan: Plan) -> None:
@@ -177,10 +207,11 @@ async def test_those_beside_an_envoy_look_where_it_and_authz_write(plan: Plan) -
         sink["HUBGATE_ACCESS_LOG_FILE"]
         == specs["control"].env["HUBGATE_ACCESS_LOG_FILE"]
     )
-    for number in (0, 1):
-        written = specs[f"authz-{number}"].env["HUBGATE_AUTHZ_JOURNAL_DIR"]
+    apart = {spec.name: spec for spec in services_of(_apart(plan.data.path))}
+    for one in (specs["sidecar-0"], specs["sidecar-1"], apart["authz-0"]):
+        written = one.env["HUBGATE_AUTHZ_JOURNAL_DIR"]
         assert written == sink["HUBGATE_AUTHZ_JOURNAL_DIR"]
-    assert "HUBGATE_AUTHZ_JOURNAL_DIR" not in specs["ratelimit-0"].env
+    assert "HUBGATE_AUTHZ_JOURNAL_DIR" not in apart["ratelimit-0"].env
     envoy = services.envoy(plan)
     assert envoy.prepare is not None
     await envoy.prepare()

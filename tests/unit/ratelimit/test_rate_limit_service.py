@@ -43,7 +43,7 @@ class Bench:
             on_redis_down=on_redis_down,
             metrics=self.metrics,
         )
-        self.service = RateLimitService(self.limiter, self.metrics)
+        self.service = RateLimitService(self.limiter)
 
     def failures(self, action: str) -> float:
         return self.metrics.value(

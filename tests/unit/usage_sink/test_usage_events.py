@@ -122,6 +122,7 @@ def test_the_outcome_says_who_is_answerable(entry: str, outcome: Outcome) -> Non
     [
         ({"status": "500", "details": "filter_chain_not_found"}, Outcome.GATEWAY_ERROR),
         ({"status": "503", "flags": "NC"}, Outcome.GATEWAY_ERROR),
+        ({"status": "429", "flags": "UAEX"}, Outcome.LIMITED),
         ({"status": "503", "flags": "UF,URX"}, Outcome.UPSTREAM_ERROR),
         ({"status": "0"}, Outcome.ABORTED),
         ({"status": "0", "flags": "DC"}, Outcome.ABORTED),
