@@ -41,6 +41,11 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
     BareEnvoy(1),
     BareEnvoy(2),
     Hubgate(),
+    Hubgate("hubgate, two calls", {"HUBGATE_DECISION_CALLS": "two"}),
+    Hubgate(
+        "hubgate, two calls, grpcio",
+        {"HUBGATE_DECISION_CALLS": "two", "HUBGATE_GRPC_TRANSPORT": "grpcio"},
+    ),
     Node("express", 1),
     Node("express", 2),
     Node("fastify", 1),
