@@ -24,7 +24,7 @@ from runtime.metrics import Metrics
 from tests.conftest import in_background
 from tests.integration.ratelimit.servers import a_cluster
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 CLAIMS = Claims("u-1", "user", exp=200.0, iat=100.0, jti="t-1")
 PROMISE_S = 0.25

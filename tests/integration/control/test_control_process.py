@@ -212,6 +212,7 @@ async def test_control_stops_while_it_waits_for_its_database(
     await asyncio.wait_for(serving, 15)
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("redis_client")
 async def test_controls_see_each_others_changes_and_instances_within_a_second(
     environ: dict[str, str],

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.control.envoy_bench import a_bench, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 
 async def test_more_connections_than_allowed_are_closed_and_the_rest_served(

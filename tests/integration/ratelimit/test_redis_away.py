@@ -19,6 +19,8 @@ from runtime.clock import SystemClock
 from runtime.metrics import Metrics
 from tests.integration.ratelimit.servers import Server, a_server
 
+pytestmark = pytest.mark.alone
+
 ANSWER_S = 0.05
 RECOVERY_S = 5.0
 TICK_S = 0.002
