@@ -58,7 +58,7 @@ def test_a_spike_of_calls_is_told_and_so_is_its_end(stack: Stack) -> None:
     token = stack.token(user)
     for _ in range(5):
         assert stack.get("/api/users/me", token).status_code == 200
-    eventually(lambda: calls_of(stack, token) == 5, 5.0)
+    eventually(lambda: calls_of(stack, token) == 5, 15.0)
     rule = {"metric": "volume", "threshold": 4, "where": {"userId": user}}
 
     with a_receiver() as (url, got):

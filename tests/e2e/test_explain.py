@@ -20,7 +20,7 @@ def explained(stack: Stack, request_id: str) -> dict[str, Any]:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    found = eventually(look, 5.0)
+    found = eventually(look, 15.0)
     assert found is not None
     return found
 

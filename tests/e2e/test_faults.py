@@ -51,7 +51,7 @@ def test_with_redis_frozen_known_tokens_pass_and_are_limited_on_the_spot(
         assert {one.status_code for one in answers} == {200}
         assert "ratelimit-remaining" in answers[-1].headers
         assert answers[-1].elapsed.total_seconds() < 0.5
-    eventually(lambda: passes(own, token), 5.0)
+    eventually(lambda: passes(own, token), 15.0)
 
 
 def test_with_redis_frozen_an_unknown_token_is_denied_as_unavailable(
@@ -65,7 +65,7 @@ def test_with_redis_frozen_an_unknown_token_is_denied_as_unavailable(
         assert answer.status_code == 503
         assert answer.json()["code"] == "AUTH_UNAVAILABLE"
         assert own.get("/api/users/me").status_code == 401
-    eventually(lambda: passes(own, token), 5.0)
+    eventually(lambda: passes(own, token), 15.0)
 
 
 def test_with_redis_frozen_the_local_limit_holds_per_process(own: Stack) -> None:
@@ -92,7 +92,7 @@ def test_a_killed_redis_is_back_with_its_revocations(own: Stack) -> None:
     assert own.command("revoke", revoked).returncode == 0
     os.kill(own.pids()["redis"][0], signal.SIGKILL)
 
-    eventually(lambda: passes(own, token), 5.0)
+    eventually(lambda: passes(own, token), 15.0)
     seen: set[str] = set()
 
     def is_known_again() -> bool:
@@ -129,7 +129,7 @@ def test_while_both_authz_are_frozen_nothing_passes(own: Stack) -> None:
 
         assert answer.status_code == 503
         assert answer.json()["code"] == "AUTH_UNAVAILABLE"
-    eventually(lambda: passes(own, token), 5.0)
+    eventually(lambda: passes(own, token), 15.0)
 
 
 def test_while_control_is_frozen_traffic_flows(own: Stack) -> None:
@@ -152,7 +152,7 @@ def test_while_the_ledger_is_away_traffic_flows_and_nothing_is_lost(
         return wanted <= {item["id"] for item in items}
 
     assert {one.status_code for one in answers} == {200}
-    eventually(found, 10.0, 0.3)
+    eventually(found, 30.0, 0.3)
 
 
 def test_an_instance_that_dies_is_out_without_a_client_error(own: Stack) -> None:
@@ -190,7 +190,7 @@ def test_a_frozen_instance_is_left_out_by_its_health_check(own: Stack) -> None:
         }
         put = own.control("PUT", f"services/{name}", service)
         assert put.status_code == 200, put.text
-        eventually(lambda: right.by_path("/alive"), 5.0)
+        eventually(lambda: right.by_path("/alive"), 15.0)
         right.freeze()
 
         def only_left() -> bool:

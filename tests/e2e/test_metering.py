@@ -32,7 +32,7 @@ def row_of(stack: Stack, token: str, request_id: str) -> dict[str, Any]:
                 return dict(item)
         return None
 
-    found = eventually(look, 2.0, pause_s=0.2)
+    found = eventually(look, 10.0, pause_s=0.2)
     assert found is not None
     return found
 
@@ -155,7 +155,7 @@ def test_a_denied_request_is_a_row_too(stack: Stack) -> None:
         answer = stack.get("/api/usage/logs", admin, params={"limit": 200})
         return [one for one in answer.json()["items"] if one["id"] == wanted]
 
-    (row,) = eventually(look, 2.0, pause_s=0.2)
+    (row,) = eventually(look, 10.0, pause_s=0.2)
     assert (row["status"], row["outcome"], row["userId"]) == (401, "denied", None)
 
 
