@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from runtime.clock import Clock
+from runtime.clock import Clock, FakeClock
 from runtime.migrations import migrate
 from runtime.postgres import connect_pool
 from usage_sink.chain import Chain
@@ -51,7 +51,7 @@ def a_store(
     heads: Path | None = None,
     clock: Clock | None = None,
 ) -> PostgresUsageStore:
-    """A store with a chain of its own, or the chain of that name."""
+    """A store with a chain of its own, or the chain of that name; at START."""
     kept = None if heads is None else Heads(heads)
     chain = Chain(name or str(uuid4()), "node-1", kept)
-    return PostgresUsageStore(pool, chain, clock)
+    return PostgresUsageStore(pool, chain, clock or FakeClock(START.timestamp()))
