@@ -73,8 +73,14 @@ class Running:
     database_url: str | None = None
 
     def pids(self) -> dict[str, set[int]]:
-        """Part -> processes, the children too, but for those of another part."""
-        trees = {part: machine.tree(roots) for part, roots in self.roots.items()}
+        """Part -> processes, the children too, but for those of another part.
+
+        Parts that are the same processes are one part.
+        """
+        names: dict[tuple[int, ...], list[str]] = {}
+        for part, roots in self.roots.items():
+            names.setdefault(tuple(sorted(roots)), []).append(part)
+        trees = {" + ".join(of): machine.tree(roots) for roots, of in names.items()}
         return {
             part: tree.difference(*(other for other in trees.values() if other < tree))
             for part, tree in trees.items()

@@ -136,3 +136,9 @@ def test_a_part_does_not_count_the_processes_of_another() -> None:
     pids = running.pids()
 
     assert pids["all"].isdisjoint(pids["one"])
+
+
+def test_parts_that_are_the_same_processes_are_one() -> None:
+    running = Running(80, {"authz": [7, 8], "ratelimit": [8, 7], "envoy": [9]})
+
+    assert list(running.pids()) == ["authz + ratelimit", "envoy"]
