@@ -99,13 +99,18 @@ def write(out: Path, machine: str) -> None:
         _notes(found),
     ]
     (out / "gateways.md").write_text("\n\n".join(part for part in parts if part) + "\n")
-    bars = [
-        svg.Bar(name, *spread(found.values(name, _rate)))
-        for name in names
-        if name != "direct"
-    ]
-    picture = svg.bars("requests/s (median; line: least to most)", bars)
-    (out / "gateways.svg").write_text(picture)
+    _draw(out / "gateways.svg", "requests/s (line: least to most)", found, _rate, 0)
+    _draw(out / "latency.svg", "p50 at 500 requests/s, ms", found, _p50, 2)
+
+
+def _draw(path: Path, title: str, found: "Rounds", value: Value, digits: int) -> None:
+    """All but the upstream alone; those that can't keep up have no latency."""
+    names = [name for name in found.gateways if name != "direct"]
+    if value is _p50:
+        names = [name for name in names if not _over(found, name)]
+    bars = [svg.Bar(name, *spread(found.values(name, value))) for name in names]
+    bars.sort(key=lambda bar: bar.value, reverse=value is _rate)
+    path.write_text(svg.bars(title, bars, digits))
 
 
 def spread(values: list[float]) -> tuple[float, float, float]:

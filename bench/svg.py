@@ -41,7 +41,7 @@ class Line:
     points: Sequence[tuple[float, float]]
 
 
-def bars(title: str, found: Sequence[Bar]) -> str:
+def bars(title: str, found: Sequence[Bar], digits: int = 0) -> str:
     scale = (_WIDTH - _LABEL - 80) / max((bar.most for bar in found), default=1)
     parts = [_text(10, 20, title)]
     for number, bar in enumerate(found):
@@ -54,7 +54,7 @@ def bars(title: str, found: Sequence[Bar]) -> str:
             _text(10, top + 13, bar.name),
             _RECT.format(x=_LABEL, y=top, width=end - _LABEL, colour=colour),
             f'<path d="M{least:.1f} {middle}H{most:.1f}" stroke="#24292f"/>',
-            _text(most + 6, top + 13, f"{bar.value:,.0f}"),
+            _text(most + 6, top + 13, f"{bar.value:,.{digits}f}"),
         )
     return _picture(_HEAD + len(found) * _ROW + 10, parts)
 
