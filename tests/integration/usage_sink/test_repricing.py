@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from runtime.clock import SystemClock
 from runtime.contracts import UsageSource
 from tests.builders_ledger import START, a_ledger, a_record, a_store
 from usage_sink import books
@@ -305,8 +306,11 @@ class TestTheCommands:
         await ledger.store.write([a_call(20, created_at=old)])
         place = ("--database-url", ledger.url, "--archive-dir", str(tmp_path))
         span = ("--from", "2026-10-01", "--to", "2026-10-01")
+        # Of this day alone, whenever this runs.
+        today = datetime.fromtimestamp(SystemClock().now(), UTC).date()
+        days = str((today - date(2026, 10, 15)).days)
 
-        archived = await run("archive", *place, "--keep-days", "2")
+        archived = await run("archive", *place, "--keep-days", days)
         checked = await run("verify", *place, "--deep")
         exported = await run("export", *place, *span, "--format", "ndjson")
         (tmp_path / "usage-2026-10-01.json").rename(tmp_path / "away")
