@@ -191,9 +191,12 @@ async def main(seconds: float, commit_ms: int) -> None:
             await make_partitions(pool, SystemClock().now(), 1)
             staged = await stages(pool, [traffic.export() for _ in range(400)])
             async with a_sink(folder, url) as sink:
-                await sink.send(traffic, rows=BEFORE)
+                # Measured is the middle of a long run: it begins with the spool as
+                # full as it stays.
+                await sink.send(traffic, rows=BEFORE + BEHIND)
                 await sink.has_committed(BEFORE)
                 if commit_ms:
+                    await sink.has_committed(sink.sent)
                     await pool.execute(_SLOW_COMMIT.format(seconds=commit_ms / 1000))
                 postmaster = folder / "postgres" / "data" / "postmaster.pid"
                 rate = ARRIVING if commit_ms else 0

@@ -23,8 +23,8 @@ from usage_sink.store_postgres import PostgresUsageStore
 log = get_logger(__name__)
 
 _RETRY_S: Final = 1.0
-#: The loader, the partitions, the sums of days and the health check.
-_CONNECTIONS: Final = 4
+#: The loader's two, the partitions, the sums of days and the health check.
+_CONNECTIONS: Final = 5
 
 
 class Ledger:

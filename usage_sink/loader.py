@@ -1,12 +1,14 @@
 """The one task that writes the ledger: spool -> batches -> transactions.
 
-While PostgreSQL writes one batch, the next is read, mapped and priced; more than
-these two are never in memory. The spool is told only after the commit. When the
+While PostgreSQL writes one batch, the next is sent to it and the one after that is
+read, mapped and priced; more than these three are never in memory. The spool is told
+only after the commit, and in the order of the batches. When the
 ledger is away the batch is tried again until it is there, or until the process ends:
 then the spool still has it.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -34,6 +36,7 @@ _READ_BYTES: Final = 256 * 1024
 _SLICE: Final = 200
 _PRICES_RETRY_S: Final = 0.2
 _SPOOL_RETRY_S: Final = 1.0
+_UNDER_WAY: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +110,21 @@ class Loader:
 
     async def run(self, store: UsageStore) -> None:
         """Load batch after batch until `close`, then what is left."""
-        writing: asyncio.Task[bool] | None = None
+        under_way: deque[asyncio.Task[bool]] = deque()
         try:
-            while (batch := await self._next_batch(writing)) is not None:
-                # In order: what is noted as loaded vouches for all before it.
-                if writing is not None and not await writing:
+            while True:
+                last = under_way[-1] if under_way else None
+                batch = await self._next_batch(last)
+                if batch is None:
+                    break
+                if len(under_way) == _UNDER_WAY and not await under_way.popleft():
                     return
-                writing = asyncio.create_task(self._write(store, batch))
-            if writing is not None:
-                await writing
+                under_way.append(asyncio.create_task(self._write(store, batch, last)))
+            while under_way:
+                await under_way.popleft()
         finally:
-            if writing is not None:
-                writing.cancel()
+            for task in under_way:
+                task.cancel()
 
     def close(self) -> None:
         """`run` ends when everything is loaded, or at once when it can't be."""
@@ -217,8 +223,10 @@ class Loader:
 
     # --- writing
 
-    async def _write(self, store: UsageStore, batch: Batch) -> bool:
-        """True when the batch is committed; False: it is left to the next start."""
+    async def _write(
+        self, store: UsageStore, batch: Batch, earlier: asyncio.Task[bool] | None
+    ) -> bool:
+        """True when all is committed up to here; False: left to the next start."""
         while (written := await self._try(store, batch)) is None:
             if self._closing.is_set() or not await self._back_off():
                 log.warning("rows left in the spool", rows=batch.rows)
@@ -227,6 +235,9 @@ class Loader:
         self._count(batch, written)
         for observe in self._observers:
             observe(batch.records)
+        # In order: what is noted as loaded vouches for all before it.
+        if earlier is not None and not await earlier:
+            return False
         if batch.end is not None:
             await self._spool.loaded(batch.end)
         self._show()

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -40,6 +40,7 @@ _COLUMN_LIST: Final = ", ".join(_WRITTEN)
 
 # One scratch table per session, emptied by each commit: making and dropping one for
 # every batch would bloat the catalogue. It has no constraints: the ledger judges.
+# Its `chain` is not known yet, its `seal` is the place of the row's day in the batch.
 _MAKE_SCRATCH: Final = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS {_SCRATCH} ON COMMIT DELETE ROWS
 AS SELECT {_COLUMN_LIST} FROM {TABLE_USAGE_LOGS} WITH NO DATA
@@ -50,7 +51,7 @@ AS SELECT {_COLUMN_LIST} FROM {TABLE_USAGE_LOGS} WITH NO DATA
 _INSERT_NEW: Final = f"""
 WITH new AS (
     INSERT INTO {TABLE_USAGE_LOGS} ({_COLUMN_LIST})
-    SELECT {_COLUMN_LIST} FROM {_SCRATCH} ORDER BY id
+    SELECT {", ".join(COLUMNS)}, $1::int, $2::bigint + seal FROM {_SCRATCH} ORDER BY id
     ON CONFLICT DO NOTHING RETURNING *
 ), hourly AS ({rollups.add(rollups.HOURLY, "new")}
 ), totals AS ({rollups.add(rollups.TOTALS, "new")}
@@ -102,7 +103,7 @@ _SETTLE_LATE: Final = _adjust(f"""
             'status', s.status, 'outcome', s.outcome, 'durationMs', s.duration_ms,
             'service', s.service, 'model', s.model, 'usageSource', s.usage_source,
             'pricing', s.pricing, 'billing', s.metadata -> 'billing'),
-        s.chain, $2::bigint
+        $2::int, $3::bigint
     FROM {_SCRATCH} s JOIN {TABLE_USAGE_LOGS} l USING (id, created_at)
     WHERE l.outcome = 'unsettled' AND s.outcome <> 'unsettled'
     ORDER BY s.id
@@ -152,7 +153,9 @@ class PostgresUsageStore:
         self._chain = chain
         self._clock = clock or SystemClock()
         self._days: set[date] = set()
-        # The head of one transaction is the beginning of the next.
+        # The head of one transaction is the beginning of the next; what needs no head
+        # is done while another has its turn. Both are had in the order of calls.
+        self._before_turn = asyncio.Lock()
         self._turn = asyncio.Lock()
 
     async def write(self, records: Sequence[UsageRecord]) -> Written:
@@ -216,51 +219,64 @@ class PostgresUsageStore:
     async def _copy(self, records: Sequence[UsageRecord]) -> int:
         days = sorted({record.event.created_at.date() for record in records})
 
-        async def insert(connection: _Connection, state: State) -> list[Batch]:
-            seals = {day: state.seal + at for at, day in enumerate(days, start=1)}
-            await connection.execute(tiers.make_stale(days))
+        places = {day: place for place, day in enumerate(days, start=1)}
+
+        async def copy(connection: _Connection) -> None:
             await connection.execute(_MAKE_SCRATCH)
             await connection.copy_records_to_table(
                 _SCRATCH,
                 schema_name="pg_temp",
                 columns=_WRITTEN,
                 records=(
-                    (*one.row(), state.chain, seals[one.event.created_at.date()])
+                    (*one.row(), None, places[one.event.created_at.date()])
                     for one in records
                 ),
             )
+
+        async def insert(connection: _Connection, state: State) -> list[Batch]:
+            await connection.execute(tiers.make_stale(days))
             if any(one.event.usage.source is UsageSource.REPORTED for one in records):
                 await connection.execute(_NOTE_REPORTED, UsageSource.REPORTED.value)
                 await connection.execute(_DROP_REPEATED, UsageSource.REPORTED.value)
-            found = await connection.fetch(_INSERT_NEW)
-            batches = _batches(
-                found, SealKind.USAGE, {seal: day for day, seal in seals.items()}
-            )
+            found = await connection.fetch(_INSERT_NEW, state.chain, state.seal)
+            day_of = {state.seal + place: day for day, place in places.items()}
+            batches = _batches(found, SealKind.USAGE, day_of)
             if sum(batch.rows for batch in batches) < len(records):
-                last = state.seal + len(days) + 1
-                late = await connection.fetch(_SETTLE_LATE, SETTLED_LATE, last)
+                place = (state.chain, state.seal + len(days) + 1)
+                late = await connection.fetch(_SETTLE_LATE, SETTLED_LATE, *place)
                 batches += _batches(late, SealKind.ADJUSTMENT)
             return batches
 
-        written = await self._sealed(insert)
+        written = await self._sealed(insert, prepare=copy)
         return sum(one.rows for one in written if one.kind is SealKind.USAGE)
 
     async def _sealed(
-        self, insert: Callable[[_Connection, State], Awaitable[list[Batch]]]
+        self,
+        insert: Callable[[_Connection, State], Awaitable[list[Batch]]],
+        *,
+        prepare: Callable[[_Connection], Awaitable[None]] | None = None,
     ) -> list[Batch]:
-        """Run `insert` and seal what it returns, in one transaction."""
-        async with self._turn:
+        """Run `prepare`, then `insert` and seal what it returns, in one transaction."""
+        async with AsyncExitStack() as turn, AsyncExitStack() as before_turn:
+            await before_turn.enter_async_context(self._before_turn)
+            has_turn = False
             try:
                 with _ledger_errors():
                     async with (
                         self._pool.acquire() as connection,
                         connection.transaction(),
                     ):
+                        if prepare is not None:
+                            await prepare(connection)
+                        await turn.enter_async_context(self._turn)
+                        has_turn = True
+                        await before_turn.aclose()
                         state = await self._chain.state(connection)
                         batches = await insert(connection, state)
                         seals = await self._chain.seal(connection, batches)
             except BaseException:
-                self._chain.forget()
+                if has_turn:
+                    self._chain.forget()
                 raise
             self._chain.committed(seals)
         return batches

@@ -100,6 +100,23 @@ class TestInPostgres:
         assert sum(result.new for result in results) == 500
         assert await ledger.fetchval("SELECT count(*) FROM usage_logs") == 500
 
+    async def test_batches_that_are_sent_together_are_sealed_one_after_the_other(
+        self, ledger: asyncpg.Pool
+    ) -> None:
+        store = a_store(ledger)
+        batches = [[a_record() for _ in range(200)] for _ in range(6)]
+
+        await asyncio.gather(*map(store.write, batches))
+
+        seals = await ledger.fetch(
+            "SELECT seal, rows, head, previous FROM usage_seals ORDER BY seal"
+        )
+        assert [(row["seal"], row["rows"]) for row in seals] == [
+            (seal, 200) for seal in range(1, 7)
+        ]
+        heads = [row["head"] for row in seals]
+        assert [row["previous"] for row in seals][1:] == heads[:-1]
+
     async def test_a_row_holds_what_the_record_says(self, ledger: asyncpg.Pool) -> None:
         usage = Usage(UsageSource.PROVIDER, 124, 101, 23, 64)
         record = a_record(service="openai", model="gpt-4o", usage=usage, is_ai=True)

@@ -85,6 +85,7 @@ class Rig:
         self.prices_clock = FakeClock()
         self.prices_wait_s = 0.0
         self.rows = 100
+        self.is_ledger_whole = True
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[Spool, Loader]]:
@@ -249,6 +250,31 @@ async def test_nothing_after_a_batch_that_was_left_is_noted_as_loaded(
         loader.close()
         rig.store.gate.set()
 
+    async with rig.running():
+        await rig.store.has(2)
+    assert rig.store.ids == set(sent)
+
+
+async def test_a_batch_that_overtakes_another_does_not_vouch_for_it(rig: Rig) -> None:
+    rig.rows = 1
+    sent = ids(2)
+
+    class Overtaken(GatedStore):
+        async def write(self, records: Sequence[UsageRecord]) -> Written:
+            is_first = any(one.event.id == sent[0] for one in records)
+            if is_first and not rig.is_ledger_whole:
+                raise LedgerUnavailable("for this one only")
+            return await super().write(records)
+
+    rig.store = Overtaken()
+    rig.is_ledger_whole = False
+    async with rig.running() as (spool, _):
+        for one in sent:
+            await spool.append(Kind.LINES, a_payload(one))
+        await rig.store.has(1)
+    assert rig.store.ids == {sent[1]}
+
+    rig.is_ledger_whole = True
     async with rig.running():
         await rig.store.has(2)
     assert rig.store.ids == set(sent)
