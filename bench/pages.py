@@ -1,5 +1,6 @@
 """Pages of logs, at any depth, and raw SQL with OFFSET beside them."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -85,7 +86,7 @@ async def timed(database: Database, days: int, only: str) -> list[Timed]:
     queries = PostgresUsageQueries(database)
     found: list[Timed] = []
     for name, chosen in filters(days).items():
-        if only not in name:
+        if not re.search(only, name):
             continue
         for sort in Sort:
             took = []

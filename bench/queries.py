@@ -1,9 +1,9 @@
 """How fast are answers about a ledger of ten million rows, and raw SQL beside them?
 
-    python -m bench.queries --folder DIR [--parts sums,pages,exports] [--only TEXT]
+    python -m bench.queries --folder DIR [--parts sums,pages,exports] [--only REGEX]
 
 DIR keeps a PostgreSQL cluster: filled and summed the first time (a quarter of an hour
-for ten million rows), used again after that. `--only` takes what has TEXT in its name.
+for ten million rows), used again after that. `--only` takes those whose name has a match of REGEX.
 
 `sums`: each question (`bench.questions`) is asked
 
@@ -24,6 +24,7 @@ first of all after the server was started, and the 95th percentile of the rest.
 import argparse
 import asyncio
 import json
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -109,7 +110,7 @@ async def run_sums(folder: Path, days: int, only: str) -> None:
     kinds: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     _say(f"{'question':34}{'cold':>8}{'warm':>8}{'kept':>8}{'SQL':>8}  ms")
     for question in questions(days):
-        if only not in question.name:
+        if not re.search(only, question.name):
             continue
         async with served(folder) as (database, url):
             totals = PostgresTotals(database)

@@ -122,9 +122,18 @@ def _cut(
     is_whole: Callable[[datetime, datetime], bool],
 ) -> tuple[tuple[date, ...], tuple[date, ...], tuple[date, ...], list[Span]]:
     """Months, weeks, days, and hours of which no span is longer than its day."""
+
+    def is_week(day: date) -> bool:
+        """It does not take the first days of a month that could be taken whole."""
+        month = _next_month(day)
+        return month not in tiers.months or not (
+            month < day + 7 * _DAY
+            and is_whole(instant(month), instant(_next_month(month)))
+        )
+
     sizes: tuple[tuple[frozenset[date], Callable[[date], date]], ...] = (
         (tiers.months, _next_month),
-        (tiers.weeks, lambda day: day + 7 * _DAY),
+        (frozenset(filter(is_week, tiers.weeks)), lambda day: day + 7 * _DAY),
         (tiers.days, lambda day: day + _DAY),
     )
     found, hours = tuple(list[date]() for _ in sizes), list[Span]()

@@ -127,12 +127,6 @@ class _Query:
             table = TABLE_USAGE_PARTS
             kept = self._argument(part_grain(self._cells), "text")
             conditions.append(f"grain = {kept}")
-        elif USER not in dict(self._cells.where):
-            # Of all users: there is no index by time alone.
-            first, last = (
-                self._argument(at.date(), "date") for at in (spans[0][0], spans[-1][1])
-            )
-            conditions.append(f"day BETWEEN {first} AND {last}")
         columns, measures = self._grained(), self._measures()
         self._spans(table, "start", columns, measures, spans, conditions)
 
@@ -181,6 +175,10 @@ class _Query:
         else:
             first, last = "span.first", "span.last"
         within = [f"{instant} >= {first}", f"{instant} < {last}"]
+        if table == TABLE_USAGE_USER_PARTS and USER not in dict(self._cells.where):
+            # Of all users: there is no index by the instant alone.
+            days = (f"({at} AT TIME ZONE 'UTC')::date" for at in (first, last))
+            within.append(f"day BETWEEN {' AND '.join(days)}")
         self._part(table, instant, columns, measures, [*conditions, *within])
         if len(spans) > 1:
             starts, ends = (

@@ -295,7 +295,7 @@ usage_user_parts = Table(
     _time("start"),
     Column("user_id", Text, nullable=False),
     *_counts(*USAGE_SUMS, "adjusted_tokens", "adjusted_credits"),
-    Index("usage_user_parts_day", "day", "minutes"),
+    Index("usage_user_parts_day", "day", "minutes", "start"),
     Index("usage_user_parts_user_id", "user_id", "minutes", "start"),
 )
 

@@ -11,9 +11,21 @@ from control.deps import Deps, json_object
 from control.errors import ApiCode, ApiError, invalid
 from control.model import Route
 from control.parse import Problem, from_document
+from control.routers.described import body_of
 from control.services import Service
 
 AUTHOR = "admin"
+_ROUTE: dict[str, Any] = {
+    "id": "orders",
+    "prefix": "/api/orders",
+    "service": "core-service",
+    "rate_limit": {"requests": 30, "per": "minute"},
+    "timeout": "5s",
+}
+_SERVICE: dict[str, Any] = {
+    "instances": ["10.0.0.7:3002", "10.0.0.8:3002"],
+    "health_check": {"path": "/health", "interval": "2s"},
+}
 
 
 def router(deps: Deps) -> APIRouter:
@@ -55,7 +67,7 @@ def _add_routes(api: APIRouter, changes: Changes) -> None:
                 return _json(route)
         raise edits.missing("route", route_id)
 
-    @api.put("/routes/{route_id}")
+    @api.put("/routes/{route_id}", openapi_extra=body_of(Route, _ROUTE))
     async def put_route(route_id: str, request: Request) -> JSONResponse:
         body = _named(await json_object(request), route_id)
         route: Route = from_document(body, Route)
@@ -84,7 +96,7 @@ def _add_services(api: APIRouter, changes: Changes) -> None:
             raise edits.missing("service", name)
         return {"id": name, **_json(service)}
 
-    @api.put("/services/{name}")
+    @api.put("/services/{name}", openapi_extra=body_of(Service, _SERVICE))
     async def put_service(name: str, request: Request) -> JSONResponse:
         body = _named(await json_object(request), name)
         del body["id"]

@@ -16,8 +16,19 @@ def body_of(model: type[BaseModel], example: object) -> dict[str, Any]:
     """For `openapi_extra`: a body that a handler reads itself."""
     schema = model.model_json_schema(by_alias=True)
     parts = schema.pop("$defs", {})
-    content = {"schema": _inlined(schema, parts), "example": example}
+    return body(_inlined(schema, parts), example)
+
+
+def body(schema: dict[str, Any], example: object) -> dict[str, Any]:
+    """For `openapi_extra`: the same where there is no model."""
+    content = {"schema": schema, "example": example}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def fields(*required: str, **schemas: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an object that has these fields only."""
+    found = {"type": "object", "properties": schemas, "additionalProperties": False}
+    return found | ({"required": list(required)} if required else {})
 
 
 def _inlined(value: Any, parts: dict[str, Any]) -> Any:

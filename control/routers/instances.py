@@ -9,9 +9,11 @@ from control.deps import Deps, json_object
 from control.errors import ApiCode, ApiError, invalid
 from control.parse import Problem, from_document
 from control.registry import Registration
+from control.routers.described import body_of
 from control.services import Registering
 from control.values import check_name
 
+_EXAMPLE = {"address": "10.0.0.7:3002", "ttl_s": 15}
 _FIELDS = ("service", "instance", "address", "ttl_s")
 
 
@@ -32,7 +34,7 @@ def router(deps: Deps) -> APIRouter:
             "registered": [_json(one) for one in deps.registry.of(service)],
         }
 
-    @api.put("/{instance}")
+    @api.put("/{instance}", openapi_extra=body_of(Registering, _EXAMPLE))
     async def register(service: str, instance: str, request: Request) -> dict[str, Any]:
         body: Registering = from_document(await json_object(request), Registering)
         _expect(deps, service)

@@ -10,6 +10,15 @@ from control.deps import Deps, json_object
 from control.limits import Limits
 from control.parse import from_document
 from control.routers.config import AUTHOR, answer
+from control.routers.described import body_of
+
+_EXAMPLE = {
+    "roles": {
+        "admin": "unlimited",
+        "user": {"requests": 60, "per": "minute"},
+        "guest": {"requests": 10, "per": "minute"},
+    }
+}
 
 
 def router(deps: Deps) -> APIRouter:
@@ -23,7 +32,7 @@ def router(deps: Deps) -> APIRouter:
     async def get_limits() -> dict[str, Any]:
         return _json(changes.config.limits)
 
-    @api.put("")
+    @api.put("", openapi_extra=body_of(Limits, _EXAMPLE))
     async def put_limits(request: Request) -> JSONResponse:
         """Members that are not given stay; `roles` is replaced as a whole."""
         body = await json_object(request)

@@ -11,8 +11,10 @@ from control.edge import Edge
 from control.errors import invalid
 from control.parse import Problem, from_document
 from control.routers.config import AUTHOR, answer
+from control.routers.described import body, fields
 
 _FIELD = "networks"
+_SCHEMA = fields(_FIELD, networks={"type": "array", "items": {"type": "string"}})
 
 
 def router(deps: Deps) -> APIRouter:
@@ -27,7 +29,7 @@ def router(deps: Deps) -> APIRouter:
     async def blocked() -> dict[str, Any]:
         return {_FIELD: list(changes.config.edge.blocked_networks)}
 
-    @api.put("")
+    @api.put("", openapi_extra=body(_SCHEMA, {_FIELD: ["203.0.113.0/24"]}))
     async def block(request: Request) -> JSONResponse:
         body = await json_object(request)
         if set(body) != {_FIELD}:

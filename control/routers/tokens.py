@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from control.deps import Deps, json_object
 from control.errors import ApiCode, ApiError, invalid
 from control.parse import Problem
+from control.routers.described import body, fields
 from control.tokens import (
     DEFAULT_TTL_S,
     MAX_TTL_S,
@@ -18,13 +19,34 @@ from control.tokens import (
 )
 
 _KINDS = ("token", "jti", "user")
+_NAME = {"type": "string", "minLength": 1, "maxLength": 256}
+_TOKEN = fields(
+    *("user", "role"),
+    user=_NAME,
+    role=_NAME,
+    ttl_s={
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_TTL_S,
+        "default": DEFAULT_TTL_S,
+    },
+)
+_TEXT = {"type": "string", "minLength": 1}
+_REVOCATION = fields(token=_TEXT, jti=_TEXT, user=_NAME) | {
+    "minProperties": 1,
+    "maxProperties": 1,
+}
 
 
 def router(deps: Deps) -> APIRouter:
     """Every path asks for the admin token."""
     api = APIRouter(prefix="/control/v1", dependencies=[Depends(deps.require_admin)])
 
-    @api.post("/tokens", status_code=201)
+    @api.post(
+        "/tokens",
+        status_code=201,
+        openapi_extra=body(_TOKEN, {"user": "ada", "role": "user", "ttl_s": 3600}),
+    )
     async def issue(request: Request) -> dict[str, Any]:
         if deps.issuer is None:
             raise ApiError(
@@ -46,7 +68,7 @@ def router(deps: Deps) -> APIRouter:
             "expiresAt": issued.expires_at,
         }
 
-    @api.post("/revocations")
+    @api.post("/revocations", openapi_extra=body(_REVOCATION, {"user": "ada"}))
     async def revoke(request: Request) -> dict[str, Any]:
         body = await json_object(request)
         _known(body, _KINDS)

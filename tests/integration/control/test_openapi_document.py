@@ -84,7 +84,10 @@ async def test_whatever_an_operator_asks_is_answered_as_documented(
 ) -> None:
     """But for changes of the configuration: each would ask Envoy whether it is good."""
     token = f"Authorization: Bearer {ADMIN_TOKEN}"
-    ours = "^/(api/usage|health|metrics|control/v1/(alerts|audit|explain|users))"
+    ours = (
+        "^/(api/usage|health|metrics|"
+        "control/v1/(alerts|audit|explain|users|tokens|revocations))"
+    )
     found = await failures(address, tmp_path, "-H", token, "--include-path-regex", ours)
 
     assert not found, found

@@ -6,8 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel
 
 from control.api import create_app
+from control.limits import Limits
+from control.model import Route
+from control.services import Registering, Service
 from tests.builders_control import Parts
 
 
@@ -60,11 +64,35 @@ def test_every_operation_but_the_probes_takes_a_token(
     assert document["security"] == [{"bearer": []}]
 
 
-def test_a_body_is_told_with_an_example(document: dict[str, Any]) -> None:
-    put = document["paths"]["/control/v1/alerts/{alert_id}"]["put"]
-    content = put["requestBody"]["content"]["application/json"]
+def test_a_body_is_told_with_an_example_that_is_one(document: dict[str, Any]) -> None:
+    """Of every operation that takes one, and they are all that change something."""
+    found = {
+        (method, path): operation["requestBody"]["content"]["application/json"]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if method in ("put", "post")
+    }
 
-    assert (
-        content["example"]["metric"]
-        in (content["schema"]["properties"]["metric"]["enum"])
-    )
+    assert len(found) == 8
+    for content in found.values():
+        schema, example = content["schema"], content["example"]
+        assert set(schema.get("required", ())) <= set(example)
+        assert set(example) <= set(schema["properties"])
+        assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/control/v1/routes/{route_id}", Route),
+        ("/control/v1/services/{name}", Service),
+        ("/control/v1/limits", Limits),
+        ("/control/v1/services/{service}/instances/{instance}", Registering),
+    ],
+)
+def test_an_example_of_configuration_is_taken(
+    document: dict[str, Any], path: str, model: type[BaseModel]
+) -> None:
+    body = document["paths"][path]["put"]["requestBody"]
+
+    model.model_validate(body["content"]["application/json"]["example"])

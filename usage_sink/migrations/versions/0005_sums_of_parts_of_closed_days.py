@@ -45,7 +45,9 @@ def upgrade() -> None:
         "CREATE TABLE usage_user_parts (day date NOT NULL, minutes smallint NOT NULL, "
         f"start timestamptz NOT NULL, user_id text NOT NULL, {_SUMS})"
     )
-    op.execute("CREATE INDEX usage_user_parts_day ON usage_user_parts (day, minutes)")
+    op.execute(
+        "CREATE INDEX usage_user_parts_day ON usage_user_parts (day, minutes, start)"
+    )
     op.execute(
         "CREATE INDEX usage_user_parts_user_id "
         "ON usage_user_parts (user_id, minutes, start)"
