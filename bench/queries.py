@@ -3,7 +3,7 @@
     python -m bench.queries --folder DIR [--parts sums,pages,exports] [--only REGEX]
 
 DIR keeps a PostgreSQL cluster: filled and summed the first time (a quarter of an hour
-for ten million rows), used again after that. `--only` takes those whose name has a match of REGEX.
+for ten million rows), used again after that. `--only` takes those whose name matches.
 
 `sums`: each question (`bench.questions`) is asked
 

@@ -30,6 +30,8 @@ class Action(StrEnum):
     EXPLAIN = "usage.explain"
     COMPLETENESS = "usage.completeness"
     AUDIT = "audit.read"
+    #: Entries that were older than they are kept (`control/prune.py`).
+    PRUNED = "audit.pruned"
     PSEUDONYM_DESTROYED = "pseudonym.destroyed"
 
 
