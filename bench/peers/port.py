@@ -36,9 +36,13 @@ class Site:
 
     def folder(self, name: str) -> Path:
         """A new one."""
-        found = self.work / f"{next(self._numbers):03d}-{name.replace(' ', '-')}"
+        found = self.work / self._unused(name)
         found.mkdir(parents=True)
         return found
+
+    def _unused(self, name: str) -> str:
+        plain = "".join(c if c.isalnum() else "-" for c in name)
+        return f"{next(self._numbers):03d}-{plain}"
 
     @contextmanager
     def run(
@@ -47,7 +51,7 @@ class Site:
         argv: Sequence[str | Path],
         environ: Mapping[str, str] | None = None,
     ) -> Iterator[programs.Program]:
-        log = self.work / f"{next(self._numbers):03d}-{name.replace(' ', '-')}.log"
+        log = self.work / f"{self._unused(name)}.log"
         found = self.environ if environ is None else environ
         with programs.running(argv, log, found) as program:
             yield program
