@@ -12,7 +12,7 @@ import asyncpg
 from bench.questions import LAST
 from control.database import Database
 from control.export import ExportQuery, Format
-from control.export_rows import LedgerRows
+from control.export_rows_postgres import LedgerRows
 from control.exports import Exports
 from control.pseudonyms import MemoryPseudonyms
 from control.usage import UsageFilter

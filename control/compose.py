@@ -16,7 +16,7 @@ from control.counters_redis import RedisCounters
 from control.database import Database
 from control.deps import Deps
 from control.explain_postgres import PostgresStories
-from control.export_rows import LedgerRows
+from control.export_rows_postgres import LedgerRows
 from control.exports import Exports
 from control.following import Following, Registry
 from control.live import Live

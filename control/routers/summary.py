@@ -14,12 +14,8 @@ from control.deps import Deps, once
 from control.errors import invalid
 from control.parameters import shown
 from control.parse import Problem
-from control.routers.described_totals import (
-    ANALYTICS,
-    ANALYTICS_PARAMETERS,
-    SUMMARY,
-    SUMMARY_PARAMETERS,
-)
+from control.routers.described_analytics import ANALYTICS, ANALYTICS_PARAMETERS
+from control.routers.described_totals import SUMMARY, SUMMARY_PARAMETERS
 from control.usage_range import Asked
 from control.usage_totals import RowsArchived, Snapshot
 

@@ -17,13 +17,13 @@ import httpx
 import pytest
 from pyarrow import parquet
 
-from control import export_rows
+from control import export_rows_postgres as export_rows
 from control.api import create_app
 from control.audit import Action
 from control.audit_postgres import PostgresAuditLog
 from control.database import Database
 from control.export import NAMES
-from control.export_rows import LedgerRows
+from control.export_rows_postgres import LedgerRows
 from control.exports import Exports
 from control.pseudonyms_postgres import PostgresPseudonyms
 from control.usage_postgres import PostgresUsageQueries

@@ -10,7 +10,8 @@ import pytest
 from control.api import create_app
 from control.audit import Action
 from control.completeness import Watermark
-from control.routers.described_totals import Analytics, Summary
+from control.routers.described_analytics import Analytics
+from control.routers.described_totals import Summary
 from control.usage_totals import RowsArchived
 from tests.builders import NOW, a_token
 from tests.builders_control import ADMIN_TOKEN, Parts, a_config
