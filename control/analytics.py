@@ -5,6 +5,7 @@ comparison, peaks, growth and anomalies are computed (`trends`); another gives s
 models and routes with error rates and latencies, the last the largest users.
 """
 
+import asyncio
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -98,25 +99,31 @@ async def analyse(
     whole = Cells(start=asked.start, end=asked.end, where=where)
     grid = _grid(query)
     found = await snapshot.cells(replace(whole, start=query.first, periods=grid))
-    series = _Series(query, grid, found.cells)
-    calls = await snapshot.cells(
-        replace(whole, dimensions=("service", "model", "route"), has_latency=True)
+    # Computed while the database works on the rest, and while others are answered.
+    computing = asyncio.ensure_future(
+        asyncio.to_thread(_Series(query, grid, found.cells).answer)
     )
+    try:
+        calls = await snapshot.cells(
+            replace(whole, dimensions=("service", "model", "route"), has_latency=True)
+        )
+        users = None
+        if user_ids is None or len(user_ids) > 1:
+            users = await largest(
+                snapshot,
+                replace(whole, dimensions=(USER,), order=query.sort, limit=query.limit),
+            )
+    finally:
+        series = await computing
     services, models, routes = (
         _together(calls.cells, at) for at in ((0,), (0, 1), (0, 2))
     )
-    users = None
-    if user_ids is None or len(user_ids) > 1:
-        users = await largest(
-            snapshot,
-            replace(whole, dimensions=(USER,), order=query.sort, limit=query.limit),
-        )
     return {
         "range": asked.as_json(),
         "interval": query.interval.value,
         "includesAdjustments": True,
         "methods": dict(trends.METHODS),
-        **series.answer(),
+        **series,
         "topUsers": None if users is None else _listed((USER,), users),
         "topServices": _largest(query, ("service",), services),
         "topModels": _largest(query, ("service", "model"), models),
