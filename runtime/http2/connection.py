@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from typing import cast
 
 from runtime.http2 import frames
 from runtime.http2.frames import ConnectionFault
@@ -41,7 +42,8 @@ class Connection(asyncio.Protocol):
         self._used_at = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream
+        # uvloop's is one in all but name.
+        transport = cast(asyncio.Transport, transport)
         if len(self._others) >= self._limits.connections:
             self._server.metrics.inc("hubgate_grpc_faults_total", kind="connections")
             self._is_ending = True

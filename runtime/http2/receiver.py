@@ -1,6 +1,6 @@
 """Reads frames, and holds the peer to the protocol and to its limits."""
 
-import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -129,7 +129,7 @@ class Receiver:
         self._noise += weight
         if self._noise <= self._limits.noise:
             return
-        now = asyncio.get_running_loop().time()
+        now = time.perf_counter()
         forgotten = (now - self._noise_since) * self._limits.noise_per_s
         self._noise = max(0.0, self._noise - forgotten)
         self._noise_since = now
