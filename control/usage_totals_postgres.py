@@ -47,12 +47,12 @@ class PostgresTotals:
     """The tables that usage_sink keeps."""
 
     def __init__(self, database: Database) -> None:
-        self.database = database
+        self._database = database
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator["LedgerSnapshot"]:
         async with (
-            self.database.reading() as connection,
+            self._database.reading() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             # Sums over many users: compiling such a query costs more than it saves.

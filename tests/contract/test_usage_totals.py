@@ -1,12 +1,9 @@
 """Sums of the ledger are the sums of its rows, however they are asked for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
-from random import Random
 from typing import Any, Final
-from uuid import UUID
 
 import asyncpg
 import pytest
@@ -17,90 +14,27 @@ from control.database import Database
 from control.parameters import BadParameters
 from control.periods import Unit
 from control.summary import parse_query, summarize
-from control.usage import TOTALS, Statuses, Totals, UsageFilter
-from control.usage_plan import instant
-from control.usage_postgres import PostgresUsageQueries
 from control.usage_totals import (
     DIMENSIONS,
     MEASURES,
     ORDERS,
-    MemoryTotals,
     RowsArchived,
 )
 from control.usage_totals_postgres import PostgresTotals
 from runtime.clock import SystemClock
-from runtime.contracts import Outcome, UsageSource
-from runtime.migrations import migrate
 from tests.builders_ledger import a_record, a_store
-from usage_sink.adjustments import Adjustment
+from tests.builders_sums import ADJUSTMENTS, FIRST, LAST, RECORDS, fill, instants, twin
 from usage_sink.compaction import compact
-from usage_sink.events import Usage
-from usage_sink.records import COLUMNS
 
-#: Berlin's clocks go back on 25 October 2026.
-FIRST: Final = datetime(2026, 10, 24, 20, 10, tzinfo=UTC)
-DAYS: Final = 12
-LAST: Final = FIRST + timedelta(days=DAYS)
 ZONES: Final = (
     *("UTC", "Europe/Berlin", "America/Los_Angeles"),
     *("Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe"),
 )
-USERS: Final = (None, "u-1", "u-2", "u-3", "u-4", "u-5")
-
-
-def records() -> list[Any]:
-    random = Random(5)  # noqa: S311 - the same rows each time
-    made = []
-    for number in range(900):
-        at = FIRST + timedelta(seconds=random.random() * DAYS * 86_400)
-        model = random.choice((None, "m-1", "m-2"))
-        usage = Usage(UsageSource.PROVIDER, random.randrange(500), random.randrange(90))
-        record = a_record(
-            UUID(int=number + 1),
-            created_at=at.replace(microsecond=number),
-            user_id=random.choice(USERS),
-            service=random.choice(("openai", "core")),
-            model=model,
-            route=random.choice((None, "r-1", "r-2")),
-            status=random.choice((0, 200, 200, 200, 404, 503)),
-            duration_ms=random.choice((0, 1, 7, 480, 70_000)),
-            usage=usage,
-        )
-        charge = replace(record.charge, credits=random.randrange(9))
-        made.append(replace(record, charge=charge))
-    return made
-
-
-RECORDS: Final = records()
-ADJUSTMENTS: Final = [
-    Adjustment(
-        usage_id=one.event.id,
-        usage_created_at=one.event.created_at,
-        tokens=at - 9,
-        credits=5 - at,
-        price_version="2",
-        reason="test",
-        author="test",
-    )
-    for at, one in enumerate(RECORDS[::50])
-]
 
 
 @pytest.fixture
 async def url(fresh_database_url: str) -> str:
-    await migrate(fresh_database_url, package="usage_sink")
-    async with asyncpg.create_pool(fresh_database_url) as pool:
-        store = a_store(pool)
-        await store.write(RECORDS[:-40])
-        await compact(pool, LAST.timestamp())
-        # These come late: their days are stale, the others are summed.
-        late = sorted(RECORDS[-40:], key=lambda one: one.event.created_at)
-        await store.write(late[:3])
-        await compact(pool, (FIRST + timedelta(days=3)).timestamp())
-        await store.write(late[3:])
-        await store.adjust(ADJUSTMENTS[:9])
-        await compact(pool, (FIRST + timedelta(days=8)).timestamp())
-        await store.adjust(ADJUSTMENTS[9:])
+    await fill(fresh_database_url)
     return fresh_database_url
 
 
@@ -110,28 +44,6 @@ async def kept(url: str) -> AsyncIterator[PostgresTotals]:
     assert await database.connect(asyncio.Event())
     yield PostgresTotals(database)
     await database.close()
-
-
-def twin() -> MemoryTotals:
-    rows: list[Mapping[str, Any]] = [
-        {**dict(zip(COLUMNS, one.row(), strict=True)), "id": one.event.id}
-        for one in RECORDS
-    ]
-    return MemoryTotals(
-        rows, [(one.usage_id, one.tokens, one.credits) for one in ADJUSTMENTS]
-    )
-
-
-def instants() -> st.SearchStrategy[datetime]:
-    span = (LAST - FIRST) // timedelta(seconds=1)
-    whole = st.integers(-30, span // 3600 + 30).map(
-        lambda at: FIRST.replace(minute=0) + timedelta(hours=at)
-    )
-    fine = st.integers(-9999, span + 9999).map(lambda at: FIRST + timedelta(seconds=at))
-    days = st.integers(0, DAYS + 2).map(
-        lambda at: datetime(2026, 10, 24, tzinfo=UTC) + timedelta(days=at)
-    )
-    return st.one_of(whole, fine, days)
 
 
 @st.composite
@@ -194,74 +106,6 @@ async def test_answers_are_what_the_rows_and_corrections_add_up_to(
         await compact(pool, (LAST + timedelta(days=3)).timestamp())
     await asyncio.to_thread(check)
     assert seen > len(RECORDS)
-
-
-@pytest.mark.integration
-async def test_totals_of_logs_are_the_same_from_sums_as_from_rows(
-    kept: PostgresTotals,
-) -> None:
-    loop = asyncio.get_running_loop()
-    queries = PostgresUsageQueries(kept.database)
-    instants_ = st.none() | instants()
-
-    @settings(
-        max_examples=50,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
-    @given(
-        chosen=st.builds(
-            UsageFilter,
-            user_id=st.sampled_from((None, None, "u-1", "nobody")),
-            user_ids=st.sampled_from((None, None, frozenset({"u-1", "u-2"}))),
-            service=st.sampled_from((None, "core")),
-            model=st.sampled_from((None, "m-1")),
-            statuses=st.sampled_from((None, "2xx", "404", "5xx")).map(
-                lambda text: text and Statuses.parse(text)
-            ),
-            start=instants_,
-            end=instants_,
-        )
-    )
-    def check(chosen: UsageFilter) -> None:
-        def ask(one: UsageFilter) -> Totals:
-            found = queries.totals(one)
-            return asyncio.run_coroutine_threadsafe(found, loop).result(30)
-
-        # Of each outcome apart: the sums don't know it, so the rows are read.
-        parts = [ask(replace(chosen, outcome=one)) for one in Outcome]
-        assert ask(chosen) == Totals(
-            **{name: sum(getattr(one, name) for one in parts) for name in TOTALS}
-        )
-
-    await asyncio.to_thread(check)
-
-
-@pytest.mark.integration
-async def test_totals_of_logs_are_without_archived_days(
-    kept: PostgresTotals, url: str
-) -> None:
-    queries = PostgresUsageQueries(kept.database)
-    gone = [date(2026, 10, 25), date(2026, 10, 27), date(2026, 10, 28)]
-
-    before = await queries.totals(UsageFilter())
-    async with asyncpg.create_pool(url) as pool:
-        days = [
-            await queries.totals(
-                UsageFilter(start=instant(day), end=instant(day + timedelta(days=1)))
-            )
-            for day in gone
-        ]
-        await pool.executemany(
-            "INSERT INTO usage_archives (day, file, rows, tokens, credits, sha256, "
-            "dropped_at) VALUES ($1, 'f', 1, 1, 1, 's', now())",
-            [(day,) for day in gone],
-        )
-    after = await queries.totals(UsageFilter())
-
-    assert after.archived_days == len(gone)
-    assert after.requests == before.requests - sum(one.requests for one in days)
-    assert all(one.requests for one in days)
 
 
 @pytest.mark.integration
