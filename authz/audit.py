@@ -6,12 +6,13 @@ decision.
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 
+from authz.lines import Template
 from runtime.clock import Clock
 
 #: A hostile path must not fill the disk.
@@ -42,7 +43,7 @@ class Attempt:
 
 
 _FIELDS = tuple(field.name for field in fields(Attempt))
-_encode = json.JSONEncoder().encode
+_values = attrgetter(*_FIELDS)
 
 
 class Audit:
@@ -55,12 +56,8 @@ class Audit:
         write: Callable[[str], object],
         scope: AuditScope = AuditScope.ALL,
     ) -> None:
-        self._stamp: dict[str, str | None] = {
-            **stamp,
-            "level": "info",
-            "logger": "authz.audit",
-            "event": "decision",
-        }
+        same = {"level": "info", "logger": "authz.audit", "event": "decision"}
+        self._template = Template(("time", *_FIELDS), {**stamp, **same})
         self._clock = clock
         self._write = write
         self._scope = scope
@@ -72,11 +69,8 @@ class Audit:
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
         now = datetime.fromtimestamp(self._clock.now(), UTC).isoformat()
-        line = {**self._stamp, "time": now.replace("+00:00", "Z")}
-        # Not `asdict`: it copies deeply and takes five times as long.
-        for name in _FIELDS:
-            line[name] = getattr(attempt, name)
-        self._lines.append(_encode(line))
+        line = self._template.line((now.replace("+00:00", "Z"), *_values(attempt)))
+        self._lines.append(line)
 
     def flush(self) -> None:
         lines, self._lines = self._lines, []

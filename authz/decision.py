@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from runtime.contracts import (
     CONTEXT_AUTH,
@@ -33,28 +34,42 @@ class Policy:
     #: Which limits to ask for in the same call; None: none, or Envoy asks itself.
     limits: LimitScope | None = None
 
-    @classmethod
-    def from_context(cls, context: Mapping[str, str]) -> "Policy":
+    @staticmethod
+    def from_context(context: Mapping[str, str]) -> "Policy":
         """The policy as it travels in Envoy's context extensions.
 
         Raises:
             PolicyMissing: a request without a readable policy must not pass.
         """
-        try:
-            auth = AuthPolicy(context[CONTEXT_AUTH])
-            route = context[CONTEXT_ROUTE]
-            limits = context.get(CONTEXT_LIMITS)
-            scope = None if limits is None else LimitScope(limits)
-        except (KeyError, ValueError) as error:
-            raise PolicyMissing(str(error)) from error
-        roles = context.get(CONTEXT_ROLES, "").split(",")
-        return cls(
+        return _policy(*map(context.get, _CONTEXT))
+
+
+_CONTEXT = (
+    *(CONTEXT_ROUTE, CONTEXT_AUTH, CONTEXT_ROLES),
+    *(CONTEXT_SESSION, CONTEXT_LIMITS),
+)
+
+
+@lru_cache(maxsize=20_000)
+def _policy(
+    route: str | None,
+    auth: str | None,
+    roles: str | None,
+    session: str | None,
+    limits: str | None,
+) -> Policy:
+    if route is None or auth is None:
+        raise PolicyMissing("route, auth")
+    try:
+        return Policy(
             route,
-            auth,
-            frozenset(role for role in roles if role),
-            is_session=CONTEXT_SESSION in context,
-            limits=scope,
+            AuthPolicy(auth),
+            frozenset(role for role in (roles or "").split(",") if role),
+            is_session=session is not None,
+            limits=None if limits is None else LimitScope(limits),
         )
+    except ValueError as error:
+        raise PolicyMissing(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

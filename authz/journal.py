@@ -12,7 +12,6 @@ take the segment away. Names sort by age.
 import asyncio
 import errno
 import fcntl
-import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -21,14 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from authz.lines import Template
 from runtime.clock import Clock
-from runtime.contracts import JOURNAL_SUFFIX
+from runtime.contracts import ADMISSION_FIELDS, JOURNAL_SUFFIX
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
 
 log = get_logger(__name__)
 
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_TEMPLATE: Final = Template(ADMISSION_FIELDS, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Journal:
         """Keep the values of one request, with contracts.ADMISSION_FIELDS as keys."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._lines.append(_encode(admission))
+        self._lines.append(_TEMPLATE.line(map(admission.get, ADMISSION_FIELDS)))
 
     def flush(self) -> None:
         """Write what this loop turn brought."""

@@ -18,6 +18,8 @@ import unicodedata
 from urllib.parse import unquote_to_bytes
 
 _VISIBLE = re.compile(r"/[!-~]*", re.ASCII)
+#: Segments of letters, digits, "-" and "_": most paths, and nothing to find in them.
+_PLAIN = re.compile(r"(/[A-Za-z0-9_-]+)+/?", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ESCAPED_SEPARATOR = re.compile(r"%(2f|5c)", re.IGNORECASE)
 _DOTS = re.compile(r"[.\s]*\.[.\s]*")
@@ -26,6 +28,8 @@ _DOTS = re.compile(r"[.\s]*\.[.\s]*")
 def refusal(target: str) -> str | None:
     """Why a request target's path is refused; None: it has one reading."""
     path = target.partition("?")[0]
+    if _PLAIN.fullmatch(path):
+        return None
     return _raw_refusal(path) or _decoded_refusal(path)
 
 

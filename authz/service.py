@@ -5,62 +5,33 @@ Envoy: envoy.service.auth.v3.Authorization. Whatever fails is answered as a deni
 
 from typing import Any
 
-from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from envoy.service.auth.v3 import external_auth_pb2 as pb
-from envoy.type.v3.http_status_pb2 import HttpStatus
-from google.rpc.code_pb2 import OK, PERMISSION_DENIED
 
+from authz.answers import of_session, write
 from authz.audit import MAX_PATH_CHARACTERS, Attempt, Audit
 from authz.authorizer import AccessRequest, Authorizer
-from authz.decision import Allow, Decision, Deny, Policy, PolicyMissing, deny
+from authz.decision import Allow, Decision, Policy, PolicyMissing, deny
 from authz.journal import Journal, start_of
 from authz.limits import Asking, Limiter, Ruling
-from runtime.answers import error_body, limited_body
 from runtime.contracts import (
     CONTEXT_SERVICE,
     HEADER_AUTHORIZATION,
     HEADER_CLIENT_ADDRESS,
     HEADER_REQUEST_ID,
-    HEADER_USER_ID,
-    HEADER_USER_ROLE,
     HEADER_WEBSOCKET_PROTOCOL,
     LABEL_INCARNATION,
     LABEL_NODE,
-    METADATA_COUNTERS,
-    METADATA_EXPIRES_AT,
-    METADATA_ISSUED_AT,
-    METADATA_REASON,
-    METADATA_ROLE,
-    METADATA_TOKEN_ID,
-    METADATA_USER_ID,
     AuthPolicy,
     ErrorCode,
     LimitScope,
 )
 from runtime.grpc_server import Unary
-from runtime.identity.tokens import Claims
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
 
 log = get_logger(__name__)
 
-_TOO_MANY = 429
-
 PATH = "/envoy.service.auth.v3.Authorization/Check"
-
-#: RFC 6750 §3: no error code when the request carried no credential at all.
-_CHALLENGES = {
-    ErrorCode.TOKEN_MISSING: 'Bearer realm="hubgate"',
-    ErrorCode.TOKEN_INVALID: 'Bearer realm="hubgate", error="invalid_token"',
-    ErrorCode.TOKEN_EXPIRED: (
-        'Bearer realm="hubgate", error="invalid_token", '
-        'error_description="The token has expired"'
-    ),
-    ErrorCode.TOKEN_REVOKED: (
-        'Bearer realm="hubgate", error="invalid_token", '
-        'error_description="The token has been revoked"'
-    ),
-}
 
 #: Where nothing can be read of a route's policy.
 _UNREADABLE = Policy("", AuthPolicy.REQUIRED)
@@ -88,13 +59,13 @@ class AuthzService:
             Unary(
                 PATH,
                 pb.CheckRequest.FromString,
-                pb.CheckResponse.SerializeToString,
+                bytes,  # answers are put together of serialised parts
                 self.check,
             )
         ]
 
-    async def check(self, request: Any) -> Any:  # protobuf messages have no stubs
-        """Answer one CheckRequest; never raises."""
+    async def check(self, request: Any) -> bytes:  # protobuf messages have no stubs
+        """The serialised answer to one CheckRequest; never raises."""
         policy, decision = await self._decide(request)
         attempt = _attempt(request, decision, policy.route)
         ruling = None
@@ -104,10 +75,10 @@ class AuthzService:
         passes = isinstance(decision, Allow) and (ruling is None or ruling.admitted)
         if self._journal is not None and passes:
             self._journal.record(_admission(request, attempt))
-        response = _write(decision, ruling, attempt.request_id)
+        answer = write(decision, ruling, attempt.request_id)
         if policy.is_session and decision.claims is not None:
-            _tell_session(response, decision.claims)
-        return response
+            answer += of_session(decision.claims)
+        return answer
 
     async def _decide(self, request: Any) -> tuple[Policy, Decision]:
         policy = _UNREADABLE
@@ -196,74 +167,4 @@ def _read(request: Any) -> AccessRequest:
         path=attributes.request.http.path,
         authorization=headers.get(HEADER_AUTHORIZATION),
         websocket_protocol=headers.get(HEADER_WEBSOCKET_PROTOCOL),
-    )
-
-
-def _write(decision: Decision, ruling: Ruling | None, request_id: str | None) -> Any:
-    response = pb.CheckResponse()
-    metadata = response.dynamic_metadata
-    metadata[METADATA_ROLE] = decision.role
-    metadata[METADATA_REASON] = decision.reason
-    if decision.user_id is not None:
-        metadata[METADATA_USER_ID] = decision.user_id
-    if ruling is not None:
-        metadata[METADATA_COUNTERS] = ruling.counters
-    match decision:
-        case Allow() if ruling is not None and not ruling.admitted:
-            denied = _deny(response, _TOO_MANY, limited_body(request_id))
-            denied.headers.extend(_headers(ruling))
-        case Allow():
-            response.status.code = OK
-            response.ok_response.headers.extend(_identity(decision))
-            if ruling is not None:
-                response.ok_response.response_headers_to_add.extend(_headers(ruling))
-        case Deny():
-            body = error_body(decision.code, decision.message, request_id)
-            denied = _deny(response, decision.status, body)
-            if challenge := _CHALLENGES.get(decision.code):
-                denied.headers.append(_header("www-authenticate", challenge))
-    return response
-
-
-def _deny(response: Any, status: int, body: bytes) -> Any:
-    response.status.code = PERMISSION_DENIED
-    denied = response.denied_response
-    denied.status.CopyFrom(HttpStatus(code=status))
-    denied.body = body
-    denied.headers.append(_header("content-type", "application/json"))
-    return denied
-
-
-def _headers(ruling: Ruling) -> list[Any]:
-    # Added to what an upstream may say of limits of its own, as `ratelimit` does it.
-    return [
-        HeaderValueOption(header=HeaderValue(key=name, value=value))
-        for name, value in ruling.headers.items()
-    ]
-
-
-def _tell_session(response: Any, claims: Claims) -> None:
-    """What ext_proc must know to end the connection with the token."""
-    metadata = response.dynamic_metadata
-    metadata[METADATA_EXPIRES_AT] = claims.exp
-    if claims.iat is not None:
-        metadata[METADATA_ISSUED_AT] = claims.iat
-    if claims.jti is not None:
-        metadata[METADATA_TOKEN_ID] = claims.jti
-
-
-def _identity(allow: Allow) -> list[Any]:
-    if allow.user_id is None:
-        return [_header(HEADER_USER_ROLE, allow.role)]
-    return [
-        _header(HEADER_USER_ID, allow.user_id),
-        _header(HEADER_USER_ROLE, allow.role),
-    ]
-
-
-def _header(name: str, value: str) -> Any:
-    # Overwriting, so that nothing a client sent stands beside it.
-    return HeaderValueOption(
-        header=HeaderValue(key=name, value=value),
-        append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
     )

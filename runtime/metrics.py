@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, cast, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import generate_latest as generate
@@ -348,6 +348,7 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._by_name = {metric.name: self._build(metric) for metric in METRICS}
+        self._children: dict[tuple[object, ...], Counter | Gauge | Histogram] = {}
 
     def inc(self, name: MetricName, amount: float = 1, **labels: str) -> None:
         self._child(name, labels, Counter).inc(amount)
@@ -381,10 +382,16 @@ class Metrics:
         )
 
     def _child(self, name: MetricName, labels: dict[str, str], kind: type[_M]) -> _M:
-        metric = self._by_name[name]
-        if not isinstance(metric, kind):
-            raise TypeError(f"{name} is not a {kind.__name__}")
-        return metric.labels(**labels) if labels else metric
+        # The library's own way to a child costs more than to count.
+        key = (name, kind, *labels.items())
+        child = self._children.get(key)
+        if child is None:
+            metric = self._by_name[name]
+            if not isinstance(metric, kind):
+                raise TypeError(f"{name} is not a {kind.__name__}")
+            child = metric.labels(**labels) if labels else metric
+            self._children[key] = child
+        return cast("_M", child)
 
 
 def undeclared() -> set[str]:

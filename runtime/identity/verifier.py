@@ -7,6 +7,7 @@ from runtime.clock import Clock
 from runtime.contracts import ErrorCode
 from runtime.identity.keys import KeySet
 from runtime.identity.tokens import KEY_UNKNOWN, Checks, Claims, Rejected, verify
+from runtime.identity.verified import VerifiedTokens
 
 
 class KeySource(Protocol):
@@ -45,20 +46,31 @@ class Verifier:
         self._source = source
         self._checks = checks
         self._clock = clock
+        self._verified = VerifiedTokens()
 
     async def verify(self, token: str, *, expired_s: float = 0.0) -> Claims | Rejected:
         """`expired_s`: for so long after its end a token still counts."""
-        checks = self._checks
-        if expired_s:
-            checks = replace(checks, expired_s=expired_s)
-        outcome = verify(token, self._source.keys, checks, self._clock.now())
+        now, keys = self._clock.now(), self._source.keys
+        known = self._verified.find(token, keys, now)
+        if known is not None and now < known.exp + self._checks.leeway_s + expired_s:
+            return known
+        outcome = self._verify(token, expired_s)
         if not _lacks_key(outcome):
             return outcome
         if await self._source.look_again():
-            outcome = verify(token, self._source.keys, checks, self._clock.now())
+            outcome = self._verify(token, expired_s)
         if _lacks_key(outcome) and not self._source.is_complete:
             # It may be genuine: nobody can tell before all keys were seen.
             return Rejected(ErrorCode.AUTH_UNAVAILABLE, "keys_not_fetched")
+        return outcome
+
+    def _verify(self, token: str, expired_s: float) -> Claims | Rejected:
+        checks, now, keys = self._checks, self._clock.now(), self._source.keys
+        if expired_s:
+            checks = replace(checks, expired_s=expired_s)
+        outcome = verify(token, keys, checks, now)
+        if isinstance(outcome, Claims):
+            self._verified.keep(token, keys, outcome, now)
         return outcome
 
 

@@ -3,8 +3,10 @@
 import asyncio
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from envoy.service.auth.v3 import external_auth_pb2 as pb
 
 from authz.audit import Attempt, Audit, AuditScope
 from authz.authorizer import Authorizer, OnRedisDown
@@ -38,11 +40,16 @@ def a_service(
     return AuthzService(authorizer, metrics, audit), metrics
 
 
+async def answer(service: AuthzService, request: Any) -> Any:
+    """As Envoy reads it."""
+    return pb.CheckResponse.FromString(await service.check(request))
+
+
 async def test_an_allowed_request_carries_the_identity_upstream() -> None:
     service, metrics = a_service()
     request = a_check_request({"authorization": f"Bearer {a_token()}"})
 
-    response = await service.check(request)
+    response = await answer(service, request)
 
     assert response.status.code == 0
     options = response.ok_response.headers
@@ -63,7 +70,7 @@ async def test_an_allowed_request_carries_the_identity_upstream() -> None:
 async def test_a_denied_request_gets_json_and_a_challenge() -> None:
     service, _ = a_service()
 
-    response = await service.check(a_check_request())
+    response = await answer(service, a_check_request())
 
     denied = response.denied_response
     headers = {h.header.key: h.header.value for h in denied.headers}
@@ -84,7 +91,7 @@ async def test_a_denied_request_gets_json_and_a_challenge() -> None:
 async def test_a_request_without_a_policy_is_denied() -> None:
     service, _ = a_service()
 
-    response = await service.check(a_check_request(auth="maybe"))
+    response = await answer(service, a_check_request(auth="maybe"))
 
     assert response.denied_response.status.code == 403
 
@@ -93,7 +100,7 @@ async def test_an_unforeseen_failure_is_a_denial_and_not_an_rpc_error() -> None:
     service, metrics = a_service(BrokenBlacklist())
     request = a_check_request({"authorization": f"Bearer {a_token()}"})
 
-    response = await service.check(request)
+    response = await answer(service, request)
 
     assert response.denied_response.status.code == 503
     assert json.loads(response.denied_response.body)["code"] == "AUTH_UNAVAILABLE"
@@ -106,7 +113,7 @@ async def test_an_unforeseen_failure_is_a_denial_and_not_an_rpc_error() -> None:
 async def test_a_guest_has_a_role_and_no_user_id() -> None:
     service, _ = a_service()
 
-    response = await service.check(a_check_request(auth="none"))
+    response = await answer(service, a_check_request(auth="none"))
 
     headers = {h.header.key: h.header.value for h in response.ok_response.headers}
     assert headers == {"x-user-role": "guest"}

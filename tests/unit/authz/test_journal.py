@@ -17,6 +17,9 @@ from runtime.identity.blacklist import MemoryBlacklist
 from runtime.metrics import Metrics
 from tests.builders import NOW, a_check_request, a_token, a_verifier
 
+#: A line of a request of which only a short id is known.
+LINE_BYTES = len("{}\n") + sum(len(f'"{name}":null,') for name in ADMISSION_FIELDS)
+
 
 class Room:
     """A journal in a folder, and what a reader finds there."""
@@ -104,7 +107,7 @@ async def test_lines_of_one_turn_are_written_together_and_at_once(
 
 
 async def test_a_segment_is_its_writers_until_it_is_closed(tmp_path: Path) -> None:
-    room = Room(tmp_path, segment_bytes=20)
+    room = Room(tmp_path, segment_bytes=LINE_BYTES + 1)
     await room.record("1")
     (first,) = room.segments()
     assert is_locked(first)

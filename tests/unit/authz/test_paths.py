@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from authz import paths
 from authz.paths import refusal
 
 
@@ -101,3 +102,12 @@ def test_what_passes_reads_the_same_decoded_once_twice_or_without_parameters(
     assert path.count("/") == once.count("/")
     for reading in (once, bare):
         assert posixpath.normpath(reading) == (reading.rstrip("/") or "/")
+
+
+@given(st.text(alphabet="/ab-_0.%;~", max_size=12).map(lambda rest: "/" + rest))
+def test_the_short_way_of_plain_paths_passes_nothing_that_the_long_one_refuses(
+    target: str,
+) -> None:
+    if paths._PLAIN.fullmatch(target):
+        assert paths._raw_refusal(target) is None
+        assert paths._decoded_refusal(target) is None

@@ -1,0 +1,18 @@
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.lines import Template
+
+texts = st.none() | st.text()
+
+
+@given(st.lists(texts, min_size=2, max_size=2), texts)
+def test_a_line_says_what_it_was_given_in_one_line(
+    values: list[str | None], same: str | None
+) -> None:
+    line = Template(("a", "100 %"), {"%s": same}).line(values)
+
+    assert json.loads(line) == {"%s": same, "a": values[0], "100 %": values[1]}
+    assert len(line.splitlines()) == 1
