@@ -30,7 +30,7 @@ check: install
 fix: install
 	scripts/fix
 
-# ARGS: gateways (default), scales, ledger, spool, chaos or queries, and its options.
+# ARGS: gateways (default), scales, transport, ledger, spool, chaos or queries, and its options.
 bench: install
 	@scripts/bench $(ARGS)
 

@@ -1,9 +1,10 @@
 """Measurements, each with a command.
 
-    python -m bench [gateways|scales|ledger|spool|chaos|queries] [options]
+    python -m bench [gateways|scales|transport|ledger|spool|chaos|queries] [options]
 
 `gateways` (default): hubgate beside other gateways. `scales`: hubgate with more users,
-routes, connections, other tokens. `ledger`, `spool`, `chaos`, `queries`: the ledger's.
+routes, connections, other tokens. `transport`: what gRPC costs. `ledger`, `spool`,
+`chaos`, `queries`: the ledger's.
 What the first two need beside hubgate is installed into a cache once.
 """
 
@@ -16,7 +17,7 @@ from typing import Final
 from bench import gateways, scales
 from bench.installed import Cache
 
-_OWN_COMMAND: Final = ("ledger", "spool", "chaos", "queries")
+_OWN_COMMAND: Final = ("transport", "ledger", "spool", "chaos", "queries")
 
 
 def main() -> None:

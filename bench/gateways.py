@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any, Final
 
 import asyncpg
@@ -33,7 +33,6 @@ from bench.programs import Failed
 from bench.site import Place, prepared
 
 RATE: Final = 500
-_REST_S: Final = 0.5
 _LEDGER_S: Final = 30.0
 
 GATEWAYS: Final[tuple[Gateway, ...]] = (
@@ -101,7 +100,7 @@ class Bench:
             self._known[gateway.name] = _known(gateway, running, place)
         warm = Load(place.tokens, seconds=max(1, self._seconds // 2))
         place.load(running, warm)
-        sleep(_REST_S)
+        place.settle(running)
         paced = place.paced(running, RATE, self._seconds)
         if paced.over:  # what it was asked still waits in it
             checks.wait_until_ready(running, place.issuer.of(0))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from json import loads
 from pathlib import Path
+from time import sleep
 from types import FrameType
 from typing import Any, Final
 
@@ -25,6 +26,10 @@ from bench.tokens import Issuer
 _USERS: Final = 100
 _LATE_S: Final = 30
 _OPEN_FILES: Final = 16_384
+#: At most ten seconds, or until less than a tenth of a core is used.
+_SETTLE_TURNS: Final = 20
+_SETTLE_S: Final = 0.5
+_IDLE_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,15 @@ class Place:
             {part: found.rss for part, found in memory.items()},
             {part: found.pss for part, found in memory.items()},
         )
+
+    def settle(self, running: Running) -> None:
+        """Until what a load left behind is done: rows to write, garbage to collect."""
+        for _ in range(_SETTLE_TURNS):
+            before = sum(self._cpu(running.pids()).values())
+            sleep(_SETTLE_S)
+            used = sum(self._cpu(running.pids()).values()) - before
+            if used < _SETTLE_S * _IDLE_SHARE:
+                return
 
     def paced(self, running: Running, rate: int, seconds: int) -> Paced:
         """What a caller waits at that rate."""
