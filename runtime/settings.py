@@ -115,7 +115,7 @@ class GrpcTransport(StrEnum):
     GRPCIO = "grpcio"
 
 
-DEFAULT_GRPC_TRANSPORT = GrpcTransport.GRPCIO
+DEFAULT_GRPC_TRANSPORT = GrpcTransport.HTTP2
 
 
 def _variable(field: str) -> str:
