@@ -39,13 +39,17 @@ class Outlet:
         self._thread = threading.Thread(target=self._write_all, daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes, *, essential: bool = False) -> None:
-        """Queue a line; when the reader is too slow it is counted, not kept."""
+    def put(self, *lines: bytes, essential: bool = False) -> None:
+        """Queue lines; when the reader is too slow they are counted, not kept."""
         with self._changed:
-            if self._closed or (len(self._lines) >= self._limit and not essential):
-                self.dropped += 1
-                return
-            self._lines.append(line)
+            room = self._limit - len(self._lines)
+            if self._closed:
+                room = 0
+            elif essential:
+                room = len(lines)
+            kept = lines[: max(0, room)]
+            self._lines.extend(kept)
+            self.dropped += len(lines) - len(kept)
             self._changed.notify()
 
     def close(self, timeout_s: float) -> None:
@@ -93,13 +97,13 @@ class Console:
         self._reported = 0
         self._colours: dict[str, int] = {}
 
-    def log(self, name: str, text: str) -> None:
-        """Show one line of a process."""
+    def log(self, name: str, *texts: str) -> None:
+        """Show lines of a process."""
         lost = self._logs.dropped - self._reported
         if lost:
             self._reported = self._logs.dropped
             self._put("hubgate", f"{lost} lines dropped here: the reader is too slow")
-        self._put(name, text)
+        self._put(name, *texts)
 
     def note(self, text: str) -> None:
         """Show one line of the supervisor's own."""
@@ -114,12 +118,16 @@ class Console:
         self._stdout.close(timeout_s)
         self._stderr.close(timeout_s)
 
-    def _put(self, name: str, text: str) -> None:
-        self._logs.put(self._render(name, text).encode(errors="replace"))
+    def _put(self, name: str, *texts: str) -> None:
+        rendered = (self._render(name, text) for text in texts)
+        self._logs.put(*(line.encode(errors="replace") for line in rendered))
 
     def _render(self, name: str, text: str) -> str:
         match self._style:
             case Style.JSON:
+                # Most lines are of this form already, hundreds in a second.
+                if _is_object(text):
+                    return f'{{"process": {json.dumps(name)}, {text[1:]}\n'
                 return json.dumps({"process": name, **_fields(text)}) + "\n"
             case Style.COLOUR:
                 colour = self._colours.setdefault(
@@ -138,6 +146,15 @@ def _readable(text: str) -> str:
         return text
     details = [f"{k}={v}" for k, v in fields.items() if k not in _IN_FRONT_OR_CLEAR]
     return " ".join([str(fields["level"]), str(fields.get("event", "")), *details])
+
+
+def _is_object(text: str) -> bool:
+    """Whether it is JSON with members, and ends where the object ends."""
+    if not (text.startswith('{"') and text.endswith("}")):
+        return False
+    with contextlib.suppress(ValueError):
+        return isinstance(json.loads(text), dict)
+    return False
 
 
 def _fields(text: str) -> dict[str, object]:

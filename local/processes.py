@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -292,7 +293,7 @@ class Supervisor:
 
     def _child(self, spec: Spec) -> Child:
         log = LogFile(self._logs / f"{spec.name}.log")
-        output = Output(log, lambda text: self._console.log(spec.name, text))
+        output = Output(log, partial(self._console.log, spec.name))
         return Child(spec, self._environ, output)
 
     def _changed(self, text: str) -> None:

@@ -20,9 +20,9 @@ class LogFile:
         self._rotate_bytes = rotate_bytes
         self._file = self._open()
 
-    def write(self, line: bytes) -> None:
+    def write(self, *lines: bytes) -> None:
         with contextlib.suppress(OSError):  # a full disk must not stop the stack
-            self._file.write(line + b"\n")
+            self._file.write(b"\n".join((*lines, b"")))
             if self._file.tell() > self._rotate_bytes:
                 self._path.replace(self._path.with_name(self._path.name + ".1"))
                 old, self._file = self._file, self._open()
@@ -38,16 +38,17 @@ class LogFile:
 class Output:
     """Where the lines of one process go, over all its restarts."""
 
-    def __init__(self, log: LogFile, show: Callable[[str], None]) -> None:
+    def __init__(self, log: LogFile, show: Callable[..., None]) -> None:
         self._log = log
         self._show = show
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
-    def line(self, raw: bytes) -> None:
-        text = raw.decode(errors="replace")
-        self.tail.append(text)
-        self._log.write(raw)
-        self._show(text)
+    def line(self, *lines: bytes) -> None:
+        """Lines that came together are written together."""
+        texts = [raw.decode(errors="replace") for raw in lines]
+        self.tail.extend(texts)
+        self._log.write(*lines)
+        self._show(*texts)
 
     def close(self) -> None:
         self._log.close()
@@ -74,8 +75,8 @@ class LineProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._output.line(line.removesuffix(b"\r"))
+        if lines:
+            self._output.line(*(line.removesuffix(b"\r") for line in lines))
         if len(self._rest) > _LONGEST_LINE:
             self._flush()
 

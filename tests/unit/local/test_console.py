@@ -80,6 +80,10 @@ def test_with_json_the_ready_line_is_the_first_of_standard_output() -> None:
         pytest.param('{"a": 1}', {"a": 1}, id="an object is taken over"),
         pytest.param('{"a": 1', {"event": '{"a": 1'}, id="a cut object is text"),
         pytest.param("[1]", {"event": "[1]"}, id="a list is text"),
+        pytest.param(
+            '{"a": 1} {"b": 2}', {"event": '{"a": 1} {"b": 2}'}, id="two are text"
+        ),
+        pytest.param("{}", {}, id="an empty object is taken over"),
     ],
 )
 def test_json_logs_stay_objects(line: str, fields: dict[str, object]) -> None:

@@ -4,7 +4,7 @@ from local.relay import LineProtocol, LogFile, Output
 
 
 def _output(path: Path, shown: list[str]) -> Output:
-    return Output(LogFile(path), shown.append)
+    return Output(LogFile(path), lambda *texts: shown.extend(texts))
 
 
 async def test_lines_are_joined_over_reads(tmp_path: Path) -> None:
@@ -53,3 +53,13 @@ def test_a_full_disk_does_not_stop_the_relay() -> None:
     log = LogFile(Path("/dev/full"))
     log.write(b"lost")
     log.close()
+
+
+async def test_lines_that_come_together_stay_lines(tmp_path: Path) -> None:
+    shown: list[str] = []
+    output = _output(tmp_path / "a.log", shown)
+    LineProtocol(output).data_received(b"one\n\ntwo\nthr")
+    output.close()
+
+    assert shown == ["one", "", "two"]
+    assert (tmp_path / "a.log").read_text() == "one\n\ntwo\n"
