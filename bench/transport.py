@@ -73,6 +73,7 @@ def serving(transport: str, loop: str, folder: Path) -> Iterator[tuple[int, str]
     """A process that serves; its pid and the path of its socket."""
     path = folder / f"{transport}-{loop}"
     argv = [sys.executable, "-m", "bench.transport", "--serve", transport, loop]
+    path.unlink(missing_ok=True)  # of the round before
     process = subprocess.Popen([*argv, str(path)])
     try:
         wait_until(path.is_socket)
