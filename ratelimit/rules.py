@@ -73,11 +73,25 @@ _ROLE_ONLY = RouteRules()
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """A rule, and where its hits are counted."""
+    """A rule, and where its hits are counted; `who` is None: the caller's own."""
 
     rule: Rule
-    key: str
+    who: str | None
+    scope: str
     name: str
+
+    def charge(self, caller: str, hits: int, mode: Mode) -> Charge:
+        key = rate_limit_key(self.who or caller, self.scope)
+        rule = self.rule
+        return Charge(key, rule.amount, rule.per_s * 1000, hits, mode, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a role is under on a route, and what is kept beside that."""
+
+    counted: tuple[_Counted, ...] = ()
+    kept: tuple[_Counted, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,10 @@ class Rules:
     )
     routes: Mapping[str, RouteRules] = field(default_factory=dict)
     _windows: frozenset[tuple[Unit, int]] = field(init=False, repr=False, compare=False)
+    #: What was worked out, by role and route: no more than the document has.
+    _known: dict[tuple[str, str], _Terms] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_windows", frozenset(_windows(self.roles)))
@@ -121,58 +139,69 @@ class Rules:
         (`tokens`). The counter belongs to the caller, not to the role: a new role or
         token keeps the count.
         """
-        cost = self.routes.get(route, _ROLE_ONLY).cost
+        terms, who = self._terms(caller.role, route), subject(caller)
+        cost = hits * self.routes.get(route, _ROLE_ONLY).cost
         charges = []
-        for one in self._counted(caller, route):
+        for one in terms.counted:
             if one.rule.unit is Unit.REQUESTS:
                 mode = Mode.SHADOW if one.rule.shadow else Mode.ENFORCE
-                charges.append(_charge(one, hits * cost, mode))
+                charges.append(one.charge(who, cost, mode))
             elif tokens:
                 mode = Mode.SHADOW_LOOK if one.rule.shadow else Mode.LOOK
                 # A budget is spent when not one token is left.
-                charges.append(_charge(one, 1, mode))
-        kept = self._kept(caller, route, Unit.REQUESTS)
-        return [*charges, *(_charge(one, hits * cost, Mode.SETTLE) for one in kept)]
+                charges.append(one.charge(who, 1, mode))
+        charges += [
+            one.charge(who, cost, Mode.SETTLE)
+            for one in terms.kept
+            if one.rule.unit is Unit.REQUESTS
+        ]
+        return charges
 
     def settlements(self, caller: Caller, route: str, tokens: int) -> list[Charge]:
         """What an answer that took `tokens` costs: it is counted whatever is left."""
-        counted = (
-            *self._counted(caller, route),
-            *self._kept(caller, route, Unit.TOKENS),
-        )
-        budgets = {one.key: one for one in counted if one.rule.unit is Unit.TOKENS}
-        return [_charge(one, tokens, Mode.SETTLE) for one in budgets.values()]
+        terms, who = self._terms(caller.role, route), subject(caller)
+        charges = [
+            one.charge(who, tokens, Mode.SETTLE)
+            for one in (*terms.counted, *terms.kept)
+            if one.rule.unit is Unit.TOKENS
+        ]
+        return list({one.key: one for one in charges}.values())
 
-    def _counted(self, caller: Caller, route: str) -> Iterator[_Counted]:
-        of_role = self._of_role(caller)
+    def _terms(self, role: str, route: str) -> _Terms:
+        # Names that are not in the document mean the same, however many there are.
+        known = role if role in self.roles else ROLE_GUEST
+        place = route if route in self.routes else ""
+        terms = self._known.get((known, place))
+        if terms is None:
+            counted = tuple(self._counted(known, place))
+            terms = _Terms(counted, tuple(self._kept(known, place)))
+            self._known[known, place] = terms
+        return terms
+
+    def _counted(self, role: str, route: str) -> Iterator[_Counted]:
+        of_role = self.roles[role]
         if of_role is None:
             return
-        who = subject(caller)
-        known = caller.role if caller.role in self.roles else ROLE_GUEST
         for rule in self.routes.get(route, _ROLE_ONLY).rules:
             if rule == _THE_ROLES:
                 for one in of_role:
-                    yield _at(one, who, RATE_LIMIT_OF_ROLE, f"role {known}")
+                    yield _at(one, None, RATE_LIMIT_OF_ROLE, f"role {role}")
             else:
-                yield _at(rule, *_place(rule, who, route), f"route {route}")
+                yield _at(rule, *_place(rule, route), f"route {route}")
 
-    def _kept(self, caller: Caller, route: str, unit: Unit) -> Iterator[_Counted]:
+    def _kept(self, role: str, route: str) -> Iterator[_Counted]:
         """The counters that the caller would have in another role.
 
         They are kept as well, so that a caller who changes to a role whose limits are
         of another length does not begin anew.
         """
-        of_role = self._of_role(caller)
+        of_role = self.roles[role]
         rules = self.routes.get(route, _ROLE_ONLY).rules
         if of_role is None or _THE_ROLES not in rules:
             return
         own = {(one.unit, one.per_s) for one in of_role if not one.shadow}
-        for other, per_s in self._windows - own:
-            if other is unit:
-                yield _at(Rule(1, per_s, unit), subject(caller), RATE_LIMIT_OF_ROLE, "")
-
-    def _of_role(self, caller: Caller) -> tuple[Rule, ...] | None:
-        return self.roles.get(caller.role, self.roles[ROLE_GUEST])
+        for unit, per_s in self._windows - own:
+            yield _at(Rule(1, per_s, unit), None, RATE_LIMIT_OF_ROLE, "")
 
 
 def _windows(
@@ -184,22 +213,17 @@ def _windows(
                 yield one.unit, one.per_s
 
 
-def _place(rule: Rule, who: str, route: str) -> tuple[str, str]:
+def _place(rule: Rule, route: str) -> tuple[str | None, str]:
     if rule.scope is Scope.ROUTE:
         return f"r:{quote(route, safe='')}", "all"
-    return who, rate_limit_of_route(route)
+    return None, rate_limit_of_route(route)
 
 
-def _at(rule: Rule, who: str, place: str, name: str) -> _Counted:
+def _at(rule: Rule, who: str | None, place: str, name: str) -> _Counted:
     is_tokens = rule.unit is Unit.TOKENS
     scope = rate_limit_scope(place, rule.per_s, tokens=is_tokens, shadow=rule.shadow)
-    key = rate_limit_key(who, scope)
-    return _Counted(rule, key, f"{name}: {rule.amount} {rule.unit} per {rule.per_s} s")
-
-
-def _charge(one: _Counted, hits: int, mode: Mode) -> Charge:
-    rule = one.rule
-    return Charge(one.key, rule.amount, rule.per_s * 1000, hits, mode, one.name)
+    amount = f"{rule.amount} {rule.unit} per {rule.per_s} s"
+    return _Counted(rule, who, scope, f"{name}: {amount}")
 
 
 def _object(name: str, value: object) -> Mapping[str, Any]:
