@@ -1,7 +1,7 @@
 """Pages of logs, at any depth, and raw SQL with OFFSET beside them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from time import perf_counter
@@ -81,10 +81,9 @@ def _cursors(chosen: UsageFilter, days: int, depth: float) -> Iterator[Cursor | 
         yield Cursor(begin + into, UUID(int=number << 100))
 
 
-async def timed(database: Database, days: int, only: str) -> list[Timed]:
+async def timed(database: Database, days: int, only: str) -> AsyncIterator[Timed]:
     """Each filter in both orders: first pages, and some from three depths."""
     queries = PostgresUsageQueries(database)
-    found: list[Timed] = []
     for name, chosen in filters(days).items():
         if not re.search(only, name):
             continue
@@ -98,8 +97,7 @@ async def timed(database: Database, days: int, only: str) -> list[Timed]:
                 began = perf_counter()
                 await queries.find(query)
                 took.append((perf_counter() - began) * 1000)
-            found.append(Timed(f"{name} ({sort})", took[0], tuple(took[1:])))
-    return found
+            yield Timed(f"{name} ({sort})", took[0], tuple(took[1:]))
 
 
 async def by_offset(url: str, rows: int) -> float:

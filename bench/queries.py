@@ -141,7 +141,7 @@ async def run_pages(folder: Path, rows: int, days: int, only: str) -> None:
     _say(f"{'page of 50 rows':48}{'first':>8}{'p95':>8}{'largest':>9}  ms")
     everything: list[float] = []
     async with served(folder) as (database, url):
-        for one in await pages.timed(database, days, only):
+        async for one in pages.timed(database, days, only):
             everything += one.pages_ms
             p95, most = percentile(list(one.pages_ms)), max(one.pages_ms)
             _say(f"{one.name:48}{one.first_ms:8.1f}{p95:8.1f}{most:9.1f}")
