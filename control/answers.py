@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from control.changes import NotReady
 from control.errors import ApiCode, ApiError, invalid
-from control.export_archives import ArchiveUnavailable
+from control.export import ArchiveUnavailable
 from control.parameters import BadParameters
 from control.parse import ConfigRefused, Problem
 from control.registry import RegistryUnavailable

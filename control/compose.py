@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from redis.asyncio import Redis
 
@@ -16,9 +17,9 @@ from control.counters_redis import RedisCounters
 from control.database import Database
 from control.deps import Deps
 from control.explain_postgres import PostgresStories
-from control.export_rows_postgres import LedgerRows
-from control.exports import Exports
+from control.export import Exporter
 from control.following import Following, Registry
+from control.late_exports import LateExports
 from control.live import Live
 from control.model import GatewayConfig
 from control.parse import ConfigRefused
@@ -128,11 +129,7 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         totals=PostgresTotals(database),
         answers=AnswerCache(),
         audit=PostgresAuditLog(database),
-        exports=Exports(
-            LedgerRows(database, usage, settings.archive_dir),
-            pseudonyms,
-            settings.usage_exports,
-        ),
+        exports=LateExports(partial(_exports, database, usage, pseudonyms, settings)),
         pseudonyms=pseudonyms,
         live=Live(
             counters=RedisCounters(client),
@@ -165,6 +162,20 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         webhooks,
         _alerting(deps, webhooks, settings.alert_interval_s),
     )
+
+
+def _exports(
+    database: Database,
+    usage: PostgresUsageQueries,
+    names: PostgresPseudonyms,
+    settings: Settings,
+) -> Exporter:
+    # They load pyarrow, which most controls never need (control/late_exports.py).
+    from control.export_rows_postgres import LedgerRows  # noqa: PLC0415
+    from control.exports import Exports  # noqa: PLC0415
+
+    rows = LedgerRows(database, usage, settings.archive_dir)
+    return Exports(rows, names, settings.usage_exports)
 
 
 def _alerting(deps: Deps, webhooks: HttpWebhooks, interval_s: float) -> Alerting:

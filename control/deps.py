@@ -13,7 +13,7 @@ from control.answer_cache import AnswerCache
 from control.audit import Action, AuditLog, Entry
 from control.changes import Changes
 from control.errors import ApiError, invalid
-from control.exports import Exports
+from control.export import Exporter
 from control.following import Registry
 from control.live import Live
 from control.parameters import BadParameters
@@ -41,7 +41,7 @@ class Deps:
     totals: Totals
     answers: AnswerCache
     audit: AuditLog
-    exports: Exports
+    exports: Exporter
     pseudonyms: Pseudonyms
     live: Live
     revocations: Revocations

@@ -9,11 +9,11 @@ resumed (`skip` bytes of it) and why its manifest can be asked for at any time.
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from control.parameters import Reader, shown
 from control.sight import Sight
@@ -194,6 +194,40 @@ class Manifest:
             "parameters": self.query.parameters(),
             "snapshot": str(self.snapshot),
         }
+
+
+#: Told how it ended: with a manifest, or why not.
+Ended = Callable[[Manifest | None, str], None]
+
+
+class ArchiveUnavailable(Exception):
+    """A day's rows are in an archive that is not here, or not what was noted."""
+
+
+class Exporter(Protocol):
+    """Makes files; raises StoreUnavailable, QueryTimeout or ArchiveUnavailable."""
+
+    async def fixed(self, query: ExportQuery) -> ExportQuery:
+        """The same of a snapshot: of now, when it names none."""
+
+    def manifest_of(self, query: ExportQuery) -> Manifest | None:
+        """When its file was made here not long ago."""
+
+    async def manifest(self, query: ExportQuery, caller: str) -> Manifest:
+        """Of the file that `query`, which names a snapshot, asks for.
+
+        Raises:
+            ApiError: 429, too many exports.
+        """
+
+    def stream(
+        self, query: ExportQuery, caller: str, ended: Ended | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The file's bytes; the first only when the first rows were read.
+
+        Raises:
+            ApiError: 429, too many exports.
+        """
 
 
 def _status(statuses: Statuses) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import parquet
 
-from control.export import ExportQuery, Snapshot
+from control.export import ArchiveUnavailable, ExportQuery, Snapshot
 from control.export_files import SCHEMA
 from control.usage import COLUMNS, Cursor, UsageRow
 
@@ -23,10 +23,6 @@ _TESTED: Final = [
     *("created_at", "id", "user_id", "service", "model", "status", "outcome"),
     *("chain", "seal"),
 ]
-
-
-class ArchiveUnavailable(Exception):
-    """A day's rows are in an archive that is not here, or not what was noted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Final
@@ -17,6 +17,7 @@ from control.errors import ApiCode, ApiError
 from control.export import (
     EXPORTED,
     SUMMED,
+    Ended,
     ExportQuery,
     Manifest,
     Snapshot,
@@ -33,10 +34,6 @@ _MAX_KEPT: Final = 256
 _MAX_KEYS: Final = 50_000
 _ID: Final = EXPORTED.index("id")
 _USER: Final = EXPORTED.index("user_id")
-
-#: Told how it ended: with a manifest, or why not.
-Ended = Callable[[Manifest | None, str], None]
-
 
 _Key = tuple[object, ...]
 

@@ -12,8 +12,7 @@ from starlette.types import Receive, Scope, Send
 from control.access import Caller
 from control.audit import Action
 from control.deps import Deps, once
-from control.export import ExportQuery, Format, Manifest, parse_query
-from control.exports import Ended
+from control.export import Ended, ExportQuery, Format, Manifest, parse_query
 from control.routers.described import Shown, example, parameter, parameters
 from control.store import StoreUnavailable
 from runtime.contracts import USAGE_EXPORT_FORMAT, Outcome
