@@ -3,6 +3,8 @@
 import asyncio
 import os
 
+import uvloop
+
 import authz.compose
 import ratelimit.compose
 from runtime import lifecycle, logs, redis
@@ -43,4 +45,4 @@ async def main(stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    lifecycle.run(main)
+    lifecycle.run(main, uvloop.new_event_loop)
