@@ -288,7 +288,7 @@ class Sink:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(1)
             await self.look()
 
 
