@@ -12,8 +12,9 @@ from control.completeness import Minute, Range, Watermark
 from control.database import Database
 from control.store_postgres import WATERMARKS
 from control.usage import Sort, Totals, UsageFilter, UsageQuery, UsageRow
+from control.usage_days import places, steps
 from control.usage_plan import Span, instant
-from control.usage_sql import BY_INDEX, Where, sums
+from control.usage_sql import ANY_WAY, BY_INDEX, Where, days_with, sums
 from control.usage_totals import USER, Cells, Value, added
 from control.usage_totals import Where as Filter
 from control.usage_totals_postgres import LedgerSnapshot, PostgresTotals
@@ -76,21 +77,18 @@ class PostgresUsageQueries:
         self._totals = PostgresTotals(database)
 
     async def find(self, query: UsageQuery) -> Sequence[UsageRow]:
-        where = Where(query.chosen)
-        if query.cursor is not None:
-            where.add_cursor(query.cursor, query.sort)
-        sql = _FIND.format(
-            columns=", ".join(dict.fromkeys((*query.columns, "created_at", "id"))),
-            order="DESC" if query.sort is Sort.NEWEST else "ASC",
-            limit=where.place(query.limit + 1),
-            offset=where.place(query.offset),
-            conditions=where,
-        )
-        async with self._database.reading() as connection, connection.transaction():
-            # Of a few users all rows may be fewer than an index would go through.
-            if query.chosen.user_ids is None:
-                await connection.execute(BY_INDEX)
-            rows = await connection.fetch(sql, *where.arguments)
+        days = days_with(query.chosen) if query.offset == 0 else None
+        async with (
+            self._database.reading() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            if days is not None:
+                rows = await _of_days(connection, query, *days)
+            else:
+                # Of a few users all rows may be fewer than an index would go through.
+                if query.chosen.user_ids is None:
+                    await connection.execute(BY_INDEX)
+                rows = await _page(connection, query, query.limit + 1)
         return [_usage_row(row) for row in rows]
 
     async def totals(self, chosen: UsageFilter) -> Totals:
@@ -140,6 +138,45 @@ class PostgresUsageQueries:
         async with self._database.reading() as connection:
             rows = await connection.fetch(_MINUTES, range_.start, range_.end)
         return [Minute(**row) for row in rows]
+
+
+async def _of_days(
+    connection: asyncpg.pool.PoolConnectionProxy,
+    query: UsageQuery,
+    days: str,
+    arguments: Sequence[object],
+) -> list[asyncpg.Record]:
+    """The page from those days only that have rows of it."""
+    await connection.execute(ANY_WAY)
+    known = await connection.fetch(days, *arguments)
+    found, wanted = list[asyncpg.Record](), query.limit + 1
+    of_days = places(query.chosen, query.cursor, query.sort, dict(map(tuple, known)))
+    for spans in steps(of_days, wanted):
+        found += await _page(connection, query, wanted - len(found), spans)
+        if len(found) == wanted:
+            break
+    return found
+
+
+async def _page(
+    connection: asyncpg.pool.PoolConnectionProxy,
+    query: UsageQuery,
+    limit: int,
+    spans: Sequence[Span] = (),
+) -> list[asyncpg.Record]:
+    where = Where(query.chosen)
+    if query.cursor is not None:
+        where.add_cursor(query.cursor, query.sort)
+    if spans:
+        where.add_spans(spans)
+    sql = _FIND.format(
+        columns=", ".join(dict.fromkeys((*query.columns, "created_at", "id"))),
+        order="DESC" if query.sort is Sort.NEWEST else "ASC",
+        limit=where.place(limit),
+        offset=where.place(query.offset),
+        conditions=where,
+    )
+    return await connection.fetch(sql, *where.arguments)
 
 
 def _of_sums(chosen: UsageFilter) -> Filter | None:

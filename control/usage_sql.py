@@ -1,15 +1,33 @@
 """The rules of `control.usage` as SQL. Pure; values are always parameters."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from control.usage import Cursor, Sort, UsageFilter
+from control.usage_plan import Span
+from runtime.contracts import (
+    TABLE_USAGE_ARCHIVES,
+    TABLE_USAGE_DAILY,
+    TABLE_USAGE_DAILY_TOTALS,
+    TABLE_USAGE_TIERS,
+)
 
 #: In a transaction: the next rows come from an index. To sort all that there are for
 #: each page would cost more than all else, at any depth the same.
 BY_INDEX: Final = (
     "SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0"
 )
+
+#: In a transaction: few days are looked at, which may be read through two indexes.
+ANY_WAY: Final = "SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan"
+#: Of each closed day whose rows are there: how many of them there are at most.
+_DAYS: Final = f"""
+SELECT t.start, least({{counts}})::bigint FROM {TABLE_USAGE_TIERS} t {{joins}}
+WHERE t.period = 'day' AND NOT t.is_stale AND NOT EXISTS (
+    SELECT FROM {TABLE_USAGE_ARCHIVES} a
+    WHERE a.day = t.start AND a.dropped_at IS NOT NULL AND a.restored_at IS NULL)
+"""  # noqa: S608 - only names of ours
 
 
 class Where:
@@ -41,6 +59,15 @@ class Where:
         self._add(f"(created_at, id) {sign} ({{}}, {{}})", *cursor.place)
         self._add(f"created_at {sign}= {{}}", cursor.created_at)
 
+    def add_spans(self, spans: Sequence[Span]) -> None:
+        """Within one of them. Said with each, so that partitions are left out."""
+
+        def within(span: tuple[datetime, datetime]) -> str:
+            start, end = map(self.place, span)
+            return f"(created_at >= {start} AND created_at < {end})"
+
+        self._conditions.append(f"({' OR '.join(map(within, spans))})")
+
     def place(self, value: object) -> str:
         """Where `value` will stand in the statement."""
         self.arguments.append(value)
@@ -51,6 +78,42 @@ class Where:
 
     def _add(self, template: str, *values: object) -> None:
         self._conditions.append(template.format(*map(self.place, values)))
+
+
+def days_with(chosen: UsageFilter) -> tuple[str, list[object]] | None:
+    """A question for (day, how many rows at most), with its arguments.
+
+    None: the sums don't know better than an index of the rows does.
+    """
+    equal = {
+        name: value
+        for name, value in chosen.equalities().items()
+        if name in ("service", "model") and value is not None
+    }
+    if chosen.statuses is not None:
+        equal["status_class"] = str(chosen.statuses.least // 100)
+    is_of_one_index = len(equal) + (chosen.user_id is not None) < 2  # noqa: PLR2004
+    if chosen.user_ids is not None or not equal:
+        return None
+    if is_of_one_index and chosen.statuses is None:
+        return None
+    arguments: list[object] = [*equal.values()]
+    conditions = [f"{name}::text = ${at}" for at, name in enumerate(equal, 1)]
+    tables = [f"{TABLE_USAGE_DAILY_TOTALS} WHERE {' AND '.join(conditions)}"]
+    if chosen.user_id is not None:
+        arguments.append(chosen.user_id)
+        tables += [
+            f"{TABLE_USAGE_DAILY} WHERE user_id = ${len(arguments)} "
+            f"AND grain = '{name}' AND value = ${at}"
+            for at, name in enumerate(equal, 1)
+        ]
+    joins = " ".join(
+        f"LEFT JOIN (SELECT day, sum(requests) AS most FROM {table} GROUP BY 1) "  # noqa: S608
+        f"AS c{at} ON c{at}.day = t.start"
+        for at, table in enumerate(tables)
+    )
+    counts = ", ".join(f"coalesce(c{at}.most, 0)" for at in range(len(tables)))
+    return _DAYS.format(counts=counts, joins=joins), arguments
 
 
 def sums(prefix: str, columns: Sequence[str]) -> str:

@@ -34,6 +34,7 @@ _ROW_DIMENSIONS: Final = {
     "status_class": "(r.status / 100)::smallint",
 }
 _COALESCED: Final = re.compile(r"coalesce\((\S+), ''\)")
+_FEW_SPANS: Final = 4
 _LARGEST: Final = 2**31 - 1
 _ROW_MEASURES: Final = {
     **{name: f"coalesce(r.{name}, 0)" for name in USAGE_SUMS},
@@ -133,18 +134,26 @@ class _Query:
     def _rows(self, spans: Sequence[Span]) -> None:
         measures = {name: _ROW_MEASURES[name] for name in self._cells.measures}
         table = f"{TABLE_USAGE_LOGS} r"
-        self._spans(table, "r.created_at", _ROW_DIMENSIONS, measures, spans)
+        for some in _apart(spans):
+            self._spans(table, "r.created_at", _ROW_DIMENSIONS, measures, some)
 
     def _adjustments(self, spans: Sequence[Span]) -> None:
         given = {"adjusted_tokens": "a.tokens", "adjusted_credits": "a.credits"}
-        self._spans(
-            f"{TABLE_USAGE_ADJUSTMENTS} a JOIN {TABLE_USAGE_LOGS} r "
-            "ON r.id = a.usage_id AND r.created_at = a.usage_created_at",
-            "a.usage_created_at",
-            _ROW_DIMENSIONS,
-            {name: given.get(name, "0") for name in self._cells.measures},
-            spans,
-        )
+        measures = {name: given.get(name, "0") for name in self._cells.measures}
+        for some in _apart(spans):
+            # Of the rows, too: else a plan is made for the partitions of every day.
+            first, last = (
+                self._argument(at, "timestamptz") for at in (some[0][0], some[-1][1])
+            )
+            self._spans(
+                f"{TABLE_USAGE_ADJUSTMENTS} a JOIN {TABLE_USAGE_LOGS} r "
+                "ON r.id = a.usage_id AND r.created_at = a.usage_created_at",
+                "a.usage_created_at",
+                _ROW_DIMENSIONS,
+                measures,
+                some,
+                [f"r.created_at >= {first}", f"r.created_at < {last}"],
+            )
 
     def _measures(self) -> dict[str, str]:
         return {name: name for name in self._cells.measures}
@@ -244,6 +253,11 @@ class _Query:
     def _argument(self, value: object, kind: str) -> str:
         self._arguments.append(value)
         return f"${len(self._arguments)}::{kind}"
+
+
+def _apart(spans: Sequence[Span]) -> Sequence[Sequence[Span]]:
+    """A few each on its own: only so are other days' partitions left out of a plan."""
+    return [[one] for one in spans] if len(spans) <= _FEW_SPANS else [spans]
 
 
 def _array(column: str) -> str:
