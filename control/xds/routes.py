@@ -36,6 +36,7 @@ from control.xds import (
     networks,
     own_routes,
     resilience,
+    route_tree,
     wire,
 )
 from control.xds.response_headers import HIDDEN_HEADERS, security_headers
@@ -52,14 +53,8 @@ _ADD_IF_ABSENT = HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
 def route_configuration(config: GatewayConfig, calls: DecisionCalls) -> bytes:
     """Every route of the document between the gateway's own."""
     edge = config.edge
-    taken = frozenset(one.path for one in config.routes if one.path is not None)
     host = route_components_pb2.VirtualHost(name=ROUTES_NAME, domains=["*"])
-    for one in (
-        *own_routes.first(edge, taken),
-        *_all(config, calls),
-        own_routes.not_found(),
-    ):
-        host.routes.append(route_components_pb2.Route.FromString(one))
+    route_tree.add(host, in_order(config, calls))
     whole = route_pb2.RouteConfiguration(
         name=ROUTES_NAME,
         virtual_hosts=[host],
@@ -70,6 +65,16 @@ def route_configuration(config: GatewayConfig, calls: DecisionCalls) -> bytes:
     for name, rules in networks.everywhere(edge).items():
         whole.typed_per_filter_config[name].ParseFromString(bytes(rules))
     return bytes(whole.SerializeToString(deterministic=True))
+
+
+def in_order(config: GatewayConfig, calls: DecisionCalls) -> tuple[bytes, ...]:
+    """Envoy's routes: the first that matches a request is its route."""
+    taken = frozenset(one.path for one in config.routes if one.path is not None)
+    return (
+        *own_routes.first(config.edge, taken),
+        *_all(config, calls),
+        own_routes.not_found(),
+    )
 
 
 @dataclass(frozen=True, slots=True)
