@@ -27,9 +27,19 @@ from control.periods import (
     hours,
     starts,
 )
+from control.together import together
 from control.trends import BASELINE_WEEKS, HOUR, Hour
 from control.usage_range import PARAMETERS, Asked, measured, named, read_range
-from control.usage_totals import MEASURES, USER, Cell, Cells, Found, Snapshot, added
+from control.usage_totals import (
+    MEASURES,
+    USER,
+    Cell,
+    Cells,
+    Found,
+    Snapshot,
+    Where,
+    added,
+)
 
 LONGEST: Final = timedelta(days=186)
 DEFAULT_LIMIT: Final = 10
@@ -97,24 +107,17 @@ async def analyse(
     """
     asked, where = query.asked, query.asked.of(user_ids)
     whole = Cells(start=asked.start, end=asked.end, where=where)
-    grid = _grid(query)
-    found = await snapshot.cells(replace(whole, start=query.first, periods=grid))
-    # Computed while the database works on the rest, and while others are answered.
-    computing = asyncio.ensure_future(
-        asyncio.to_thread(_Series(query, grid, found.cells).answer)
+    by_route = replace(
+        whole, dimensions=("service", "model", "route"), has_latency=True
     )
-    try:
-        calls = await snapshot.cells(
-            replace(whole, dimensions=("service", "model", "route"), has_latency=True)
+    by_user = replace(whole, dimensions=(USER,), order=query.sort, limit=query.limit)
+    is_one_user = user_ids is not None and len(user_ids) == 1
+    async with snapshot.beside() as other:
+        series, calls, users = await together(
+            _series(other, query, where),
+            (snapshot if is_one_user else other).cells(by_route),
+            _nothing() if is_one_user else largest(snapshot, by_user),
         )
-        users = None
-        if user_ids is None or len(user_ids) > 1:
-            users = await largest(
-                snapshot,
-                replace(whole, dimensions=(USER,), order=query.sort, limit=query.limit),
-            )
-    finally:
-        series = await computing
     services, models, routes = (
         _together(calls.cells, at) for at in ((0,), (0, 1), (0, 2))
     )
@@ -132,6 +135,20 @@ async def analyse(
             _performance(("service", "route"), one) for one in routes[:_MOST_ROUTES]
         ],
     }
+
+
+async def _series(
+    snapshot: Snapshot, query: AnalyticsQuery, where: Where
+) -> dict[str, Any]:
+    """Computed while the database works on the rest, and while others are answered."""
+    grid, asked = _grid(query), query.asked
+    cells = Cells(start=query.first, end=asked.end, where=where, periods=grid)
+    found = await snapshot.cells(cells)
+    return await asyncio.to_thread(_Series(query, grid, found.cells).answer)
+
+
+async def _nothing() -> None:
+    """Asked of nobody."""
 
 
 def _grid(query: AnalyticsQuery) -> tuple[datetime, ...]:

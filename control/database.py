@@ -20,6 +20,8 @@ _STOPPED = (asyncpg.QueryCanceledError, TimeoutError)
 
 RETRY_INTERVAL_S = 0.5
 MAX_CONNECTIONS = 8
+#: With so many in use, one question has no second connection.
+_MANY = MAX_CONNECTIONS // 2
 #: The server stops a query itself; only when it does not, the connection is given up.
 _GRACE_S = 2.0
 
@@ -43,6 +45,8 @@ class Database:
         self._migrates = migrates
         self._pool: asyncpg.Pool | None = None
         self._readers: asyncpg.Pool | None = None
+        #: Who has a connection for questions, or waits for one.
+        self._reading = 0
 
     @property
     def pool(self) -> asyncpg.Pool:
@@ -60,6 +64,7 @@ class Database:
             QueryTimeout: it took longer and was stopped.
             StoreUnavailable: no answer.
         """
+        self._reading += 1
         try:
             with postgres.wrap_errors():
                 readers = _connected(self._readers)
@@ -69,6 +74,22 @@ class Database:
             if isinstance(error.__cause__, _STOPPED):
                 raise QueryTimeout from error
             raise StoreUnavailable(str(error)) from error
+        finally:
+            self._reading -= 1
+
+    @asynccontextmanager
+    async def reading_more(
+        self,
+    ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy | None]:
+        """A second one for who is `reading`; None: others need it more.
+
+        Nobody waits for a second one, so nobody keeps a first one from others by that.
+        """
+        if self._reading > _MANY:
+            yield None
+            return
+        async with self.reading() as one:
+            yield one
 
     async def connect(self, stop: asyncio.Event) -> bool:
         """Connect and migrate as soon as the server answers; False if stopped."""

@@ -5,7 +5,7 @@ of a day that none is there, or how many there are at most: so a page is looked 
 where it is, in a few days.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
@@ -15,6 +15,8 @@ from control.usage import Cursor, Sort, UsageFilter
 from control.usage_plan import Span, instant
 
 _DAY: Final = timedelta(days=1)
+_HOUR: Final = timedelta(hours=1)
+_LONG: Final = 2 * _DAY
 #: Before and behind all rows.
 _FIRST: Final = datetime(1, 1, 2, tzinfo=UTC)
 _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
@@ -26,6 +28,11 @@ class Place:
 
     span: Span
     most: int | None
+
+    @property
+    def is_whole(self) -> bool:
+        """A day of which nothing is cut off."""
+        return self.span[1] - self.span[0] == _DAY
 
 
 def places(
@@ -67,18 +74,34 @@ def steps(found: Sequence[Place], wanted: int) -> Iterator[list[Span]]:
     step, rows = list[Place](), 0
     for one, after in zip_longest(found, found[1:]):
         step.append(one)
-        rows += one.most or 0
+        if one.is_whole:
+            rows += one.most or 0
         is_last = after is None or (after.most is None) != (one.most is None)
         if is_last or rows >= wanted:
-            yield _merged(step)
+            yield _merged(one.span for one in step)
             wanted *= 1 if one.most is None else 2
             step, rows = [], 0
 
 
-def _merged(step: Sequence[Place]) -> list[Span]:
+def narrowed(spans: Sequence[Span], hours: Sequence[datetime]) -> list[Span]:
+    """What of `spans`, which are in the order of time, is in one of the hours."""
+    return _merged(
+        (max(start, hour), min(end, hour + _HOUR))
+        for start, end in spans
+        for hour in hours
+        if max(start, hour) < min(end, hour + _HOUR)
+    )
+
+
+def is_long(spans: Sequence[Span]) -> bool:
+    """So many days that it pays to know the hours."""
+    return sum((end - start for start, end in spans), timedelta()) > _LONG
+
+
+def _merged(found: Iterable[Span]) -> list[Span]:
     """In the order of time."""
     spans = list[Span]()
-    for start, end in sorted(one.span for one in step):
+    for start, end in sorted(found):
         if spans and spans[-1][1] == start:
             spans[-1] = (spans[-1][0], end)
         else:

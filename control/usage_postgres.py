@@ -12,9 +12,9 @@ from control.completeness import Minute, Range, Watermark
 from control.database import Database
 from control.store_postgres import WATERMARKS
 from control.usage import Sort, Totals, UsageFilter, UsageQuery, UsageRow
-from control.usage_days import places, steps
+from control.usage_days import is_long, narrowed, places, steps
 from control.usage_plan import Span, instant
-from control.usage_sql import ANY_WAY, BY_INDEX, Where, days_with, sums
+from control.usage_sql import ANY_WAY, BY_INDEX, Where, days_with, hours_with, sums
 from control.usage_totals import USER, Cells, Value, added
 from control.usage_totals import Where as Filter
 from control.usage_totals_postgres import LedgerSnapshot, PostgresTotals
@@ -31,9 +31,15 @@ from runtime.contracts import (
 _MOST_SPANS: Final = 8
 
 # S608: only names of ours are put into these texts, values are parameters.
-_FIND: Final = f"""
-SELECT {{columns}} FROM {TABLE_USAGE_LOGS} WHERE {{conditions}}
-ORDER BY created_at {{order}}, id {{order}} LIMIT {{limit}} OFFSET {{offset}}
+_FIND: Final = """
+SELECT {columns} FROM {source}
+ORDER BY created_at {order}, id {order} LIMIT {limit} OFFSET {offset}
+"""
+_ROWS: Final = f"{TABLE_USAGE_LOGS} WHERE {{conditions}}"
+#: OFFSET: a subquery of its own, so that no plan reads all to join it.
+_ROWS_OF_SPANS: Final = f"""
+{{spans}} CROSS JOIN LATERAL (
+    SELECT {{columns}} FROM {TABLE_USAGE_LOGS} WHERE {{conditions}} OFFSET 0) AS rows
 """  # noqa: S608
 _OWN_SUMS: Final = (
     *("tokens", "input_tokens", "output_tokens", "cached_tokens"),
@@ -151,8 +157,16 @@ async def _of_days(
     known = await connection.fetch(days, *arguments)
     found, wanted = list[asyncpg.Record](), query.limit + 1
     of_days = places(query.chosen, query.cursor, query.sort, dict(map(tuple, known)))
-    for spans in steps(of_days, wanted):
-        found += await _page(connection, query, wanted - len(found), spans)
+    for step in steps(of_days, wanted):
+        spans, hours = step, None
+        if is_long(step):
+            hours = hours_with(query.chosen, step)
+        if hours is not None:
+            text, values = hours
+            rows = await connection.fetch(text, *values)
+            spans = narrowed(step, [row["hour"] for row in rows])
+        if spans:
+            found += await _page(connection, query, wanted - len(found), spans)
         if len(found) == wanted:
             break
     return found
@@ -167,14 +181,17 @@ async def _page(
     where = Where(query.chosen)
     if query.cursor is not None:
         where.add_cursor(query.cursor, query.sort)
-    if spans:
-        where.add_spans(spans)
+    apart = where.add_spans(spans) if spans else ""
+    columns = ", ".join(dict.fromkeys((*query.columns, "created_at", "id")))
+    source = (_ROWS_OF_SPANS if apart else _ROWS).format(
+        spans=apart, columns=columns, conditions=where
+    )
     sql = _FIND.format(
-        columns=", ".join(dict.fromkeys((*query.columns, "created_at", "id"))),
+        columns=columns,
+        source=source,
         order="DESC" if query.sort is Sort.NEWEST else "ASC",
         limit=where.place(limit),
         offset=where.place(query.offset),
-        conditions=where,
     )
     return await connection.fetch(sql, *where.arguments)
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from operator import add
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from control.completeness import Watermark
@@ -73,8 +73,7 @@ ORDERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """`key` has a value for each dimension; `period` counts from 0."""
 
     key: tuple[Value, ...]
@@ -119,8 +118,11 @@ class Snapshot(Protocol):
     async def taken_away(self, start: datetime, end: datetime, order: str) -> int:
         """By how much corrections over that range made sums of `order` less."""
 
+    def beside(self) -> AbstractAsyncContextManager["Snapshot"]:
+        """The same moment, for what is asked at once; perhaps this one itself."""
+
     async def cells(self, cells: Cells) -> Found:
-        """The answer.
+        """The answer; others may be asked for meanwhile.
 
         Raises:
             RowsArchived: rows are needed that are no longer there.
@@ -151,6 +153,10 @@ class MemoryTotals:
     async def snapshot(self) -> AsyncIterator["MemoryTotals"]:
         if not self.is_available:
             raise StoreUnavailable
+        yield self
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator["MemoryTotals"]:
         yield self
 
     async def watermarks(self) -> Sequence[Watermark]:

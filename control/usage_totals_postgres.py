@@ -1,5 +1,6 @@
 """Sums of the ledger in PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
@@ -41,6 +42,12 @@ _TAKEN_AWAY: Final = f"""
 SELECT coalesce(-sum(least({{column}}, 0)), 0)::bigint FROM {TABLE_USAGE_ADJUSTMENTS}
 WHERE usage_created_at >= $1 AND usage_created_at < $2
 """  # noqa: S608
+#: Sums over many users: compiling such a query costs more than it saves. A plan for any
+#: span would look at every day's rows.
+_SETTINGS: Final = (
+    "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; "
+    "SET LOCAL plan_cache_mode = force_custom_plan"
+)
 
 
 class PostgresTotals:
@@ -55,21 +62,37 @@ class PostgresTotals:
             self._database.reading() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            # Sums over many users: compiling such a query costs more than it saves.
-            await connection.execute(
-                "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; "
-                # A plan for any span would look at every day's rows.
-                "SET LOCAL plan_cache_mode = force_custom_plan"
-            )
-            yield LedgerSnapshot(connection)
+            await connection.execute(_SETTINGS)
+            yield LedgerSnapshot(connection, self._database)
 
 
 class LedgerSnapshot:
     """What `connection` sees in its transaction."""
 
-    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    def __init__(
+        self, connection: asyncpg.pool.PoolConnectionProxy, database: Database
+    ) -> None:
         self.connection = connection
+        self._database = database
         self._known = dict[tuple[date, date], list[asyncpg.Record]]()
+        #: One question at a time.
+        self._free = asyncio.Lock()
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator["LedgerSnapshot"]:
+        async with self._database.reading_more() as connection:
+            if connection is None:
+                yield self
+                return
+            async with self._free:
+                name = await self.connection.fetchval("SELECT pg_export_snapshot()")
+            async with connection.transaction(
+                isolation="repeatable_read", readonly=True
+            ):
+                await connection.execute(
+                    f"SET TRANSACTION SNAPSHOT '{name}'; {_SETTINGS}"
+                )
+                yield LedgerSnapshot(connection, self._database)
 
     async def watermarks(self) -> Sequence[Watermark]:
         return [Watermark(**row) for row in await self.connection.fetch(WATERMARKS)]
@@ -95,10 +118,11 @@ class LedgerSnapshot:
         return int(await self.connection.fetchval(query_, start, end))
 
     async def cells(self, cells: Cells) -> Found:
-        parts = plan(cells, _current(await self._tiers(cells.start, cells.end)))
-        await self._need(parts.rows)
-        text, arguments = query(cells, parts)
-        rows = await self.connection.fetch(text, *arguments)
+        async with self._free:
+            parts = plan(cells, _current(await self._tiers(cells.start, cells.end)))
+            await self._need(parts.rows)
+            text, arguments = query(cells, parts)
+            rows = await self.connection.fetch(text, *arguments)
         width, end = len(cells.dimensions), len(cells.dimensions) + 1
         found = [
             Cell(row[:width], row[width] - 1, row[end:-1]) for row in map(tuple, rows)

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from control.usage import Cursor, Sort, UsageFilter
-from control.usage_days import places, steps
+from control.usage_days import is_long, narrowed, places, steps
 from control.usage_plan import Span
 
 _FIRST = date(2026, 3, 1)
@@ -86,3 +86,21 @@ def test_steps_touch_and_do_not_overlap() -> None:
 
     assert all(one[1] == after[0] for one, after in pairwise(spans))
     assert (spans[0][0], spans[-1][1]) == (at(1), at(11))
+
+
+def test_of_a_day_that_is_cut_nobody_knows_how_many_rows_are_left() -> None:
+    cursor = Cursor(at(5, 6), UUID(int=1))
+    (first, *_) = looked_at(dict.fromkeys(range(1, 11), 10), 10, cursor=cursor)
+
+    assert first == [(at(4), at(5, 6) + timedelta(microseconds=1))]
+
+
+def test_spans_are_narrowed_to_the_hours_that_have_rows() -> None:
+    spans = [(at(1), at(3)), (at(5), at(6) + timedelta(minutes=20))]
+
+    assert narrowed(spans, [at(1, 4), at(1, 5), at(4), at(6)]) == [
+        (at(1, 4), at(1, 6)),
+        (at(6), at(6) + timedelta(minutes=20)),
+    ]
+    assert is_long(spans)
+    assert not is_long(spans[:1])
