@@ -106,19 +106,16 @@ class Lane:
                 future.set_result(answer)
 
     async def _in_time(self, calls: list[Call]) -> list[Any]:
-        sending = asyncio.ensure_future(self._send(calls))
-        sending.add_done_callback(_forget)
         try:
-            patience = _Patience(self._deadline_s)
-            while patience.is_left:
-                await asyncio.wait({sending}, timeout=patience.step_s)
-                if sending.done():
-                    return sending.result()
-                patience.step()
-        finally:
-            # A connection with half an answer is closed by the driver.
-            sending.cancel()
-        raise RedisUnavailable("TimeoutError")
+            async with asyncio.timeout(None) as limit:
+                patience = _Patience(self._deadline_s, limit)
+                try:
+                    # Cancelled when it is late; what is half answered is closed then.
+                    return await self._send(calls)
+                finally:
+                    patience.end()
+        except TimeoutError as error:
+            raise RedisUnavailable("TimeoutError") from error
 
     def _go_down(self, reason: str, batch: list[_Asked]) -> None:
         failed = [*batch, *self._waiting]
@@ -157,25 +154,24 @@ class _Patience:
     none for Redis either, and giving up would let every process count for itself.
     """
 
-    def __init__(self, deadline_s: float) -> None:
-        self._now = asyncio.get_running_loop().time
-        self.step_s = deadline_s / _STEPS
+    def __init__(self, deadline_s: float, limit: asyncio.Timeout) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit = limit
+        self._step_s = deadline_s / _STEPS
         self._steps = _STEPS
-        self._began = self._now()
+        self._began = self._loop.time()
         self._end = self._began + max(deadline_s, _STARVED_DEADLINE_S)
+        self._next = self._loop.call_later(self._step_s, self._step)
 
-    @property
-    def is_left(self) -> bool:
-        return self._steps > 0 and self._began < self._end
+    def end(self) -> None:
+        self._next.cancel()
 
-    def step(self) -> None:
-        now = self._now()
-        if now - self._began < self.step_s * _LATE:
+    def _step(self) -> None:
+        now = self._loop.time()
+        if now - self._began < self._step_s * _LATE:
             self._steps -= 1
         self._began = now
-
-
-def _forget(sending: "asyncio.Future[list[Any]]") -> None:
-    # An answer after the deadline interests nobody, and no log line.
-    if not sending.cancelled():
-        sending.exception()
+        if self._steps > 0 and now < self._end:
+            self._next = self._loop.call_later(self._step_s, self._step)
+        else:
+            self._limit.reschedule(now)

@@ -14,7 +14,15 @@ from ratelimit.window import SUB_WINDOWS, Count
 from runtime.contracts import rate_limit_key
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
-from runtime.redis import Call, RedisUnavailable, Script, is_cluster, node_name
+from runtime.redis import (
+    Call,
+    RedisUnavailable,
+    Script,
+    each_by_itself,
+    is_cluster,
+    node_name,
+)
+from runtime.redis_line import Line
 
 log = get_logger(__name__)
 
@@ -40,6 +48,9 @@ class RedisCounterStore:
         self._deadline_s = deadline_s
         self._script = Script(_SCRIPT.read_text("utf-8"))
         self._lanes: dict[str, Lane] = {}
+        self._line = Line(client)
+        is_one = not is_cluster(client)
+        self._carry = self._line.carry if is_one else each_by_itself(client)
 
     async def charge(self, charges: Sequence[Charge]) -> Outcome:
         groups = self._groups(charges)
@@ -64,10 +75,11 @@ class RedisCounterStore:
         """Connect before the first request; an absent Redis is not waited for long."""
         with suppress(RedisUnavailable, TimeoutError):
             async with asyncio.timeout(_WARM_UP_S):
-                await self._script.run_many(self._client, [_probe(([], []))])
+                await self._send([_probe(([], []))])
 
     async def aclose(self) -> None:
         await asyncio.gather(*(lane.aclose() for lane in self._lanes.values()))
+        self._line.close()
 
     def _groups(self, charges: Sequence[Charge]) -> list[list[Charge]]:
         if not is_cluster(self._client):
@@ -92,7 +104,7 @@ class RedisCounterStore:
         return lane
 
     async def _send(self, calls: Sequence[Call]) -> list[Any]:
-        return await self._script.run_many(self._client, calls)
+        return await self._script.run_many(self._carry, calls)
 
     def _watch(self, node: str) -> Any:
         def note(reason: str | None) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -121,6 +121,22 @@ async def ping(client: "Redis") -> None:
 
 #: Keys and arguments of one run of a script.
 Call = tuple[Sequence[str | bytes], Sequence[Any]]
+Command = tuple[str | bytes | int | float, ...]
+#: Brings commands to Redis: an answer or an error for each, or none and an exception.
+Carry = Callable[[Sequence[Command]], Awaitable[list[Any]]]
+
+
+def each_by_itself(client: "Redis") -> Carry:
+    """Every command to its own server; the client keeps connections enough."""
+
+    async def carry(commands: Sequence[Command]) -> list[Any]:
+        sent = [
+            client.execute_command(*one)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            for one in commands
+        ]
+        return list(await asyncio.gather(*sent, return_exceptions=True))
+
+    return carry
 
 
 class Script:
@@ -138,14 +154,14 @@ class Script:
         Raises:
             RedisUnavailable: no answer in time, or the script failed.
         """
-        (answer,) = await self.run_many(client, [(keys, args)])
+        (answer,) = await self.run_many(each_by_itself(client), [(keys, args)])
         with wrap_errors():
             if isinstance(answer, Exception):
                 raise answer
         return answer
 
-    async def run_many(self, client: "Redis", calls: Sequence[Call]) -> list[Any]:
-        """Run once for each call, in one round trip to each server.
+    async def run_many(self, carry: Carry, calls: Sequence[Call]) -> list[Any]:
+        """Run once for each call, in one round trip.
 
         The answer of a call on which the script failed is a ResponseError.
 
@@ -153,7 +169,7 @@ class Script:
             RedisUnavailable: what all calls would meet: no answer, no writing, …
         """
         with wrap_errors():
-            answers = await self._send(client, ("EVALSHA", self._sha), calls)
+            answers = await carry(_commands("EVALSHA", self._sha, calls))
             # Flushed, or lost in a restart; the whole text makes it known again.
             lost = [
                 place
@@ -161,9 +177,9 @@ class Script:
                 if isinstance(answer, NoScriptError)
             ]
             if lost:
-                command = ("EVAL", self._text)
-                again = await self._send(client, command, [calls[one] for one in lost])
-                for place, answer in zip(lost, again, strict=True):
+                again = [calls[one] for one in lost]
+                told = await carry(_commands("EVAL", self._text, again))
+                for place, answer in zip(lost, told, strict=True):
                     answers[place] = answer
             for answer in answers:
                 # Subclasses of ResponseError are about the server: READONLY, LOADING.
@@ -171,18 +187,6 @@ class Script:
                     raise answer
         return answers
 
-    async def _send(
-        self, client: "Redis", command: tuple[str, str], calls: Sequence[Call]
-    ) -> list[Any]:
-        commands = [(*command, len(keys), *keys, *args) for keys, args in calls]
-        if is_cluster(client):
-            # Each to its own server; the client keeps connections enough.
-            sent = [
-                client.execute_command(*one)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-                for one in commands
-            ]
-            return list(await asyncio.gather(*sent, return_exceptions=True))
-        pipeline = client.pipeline(transaction=False)
-        for one in commands:
-            pipeline.execute_command(*one)
-        return list(await pipeline.execute(raise_on_error=False))
+
+def _commands(name: str, script: str, calls: Sequence[Call]) -> list[Command]:
+    return [(name, script, len(keys), *keys, *args) for keys, args in calls]

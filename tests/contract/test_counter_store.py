@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -16,11 +17,16 @@ from runtime.metrics import Metrics
 WINDOW_MS = 60_000
 
 
+@pytest.fixture
+async def in_redis(redis_client: Redis) -> AsyncIterator[RedisCounterStore]:
+    counters = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
+    yield counters
+    await counters.aclose()
+
+
 @pytest.fixture(params=["memory", "redis"])
-def store(request: pytest.FixtureRequest, redis_client: Redis) -> CounterStore:
-    if request.param == "memory":
-        return MemoryCounterStore(SystemClock())
-    return RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
+def store(request: pytest.FixtureRequest, in_redis: RedisCounterStore) -> CounterStore:
+    return MemoryCounterStore(SystemClock()) if request.param == "memory" else in_redis
 
 
 def charge(key: str = "rl:{u:a}:role:60", limit: int = 3, hits: int = 1) -> Charge:
@@ -112,43 +118,43 @@ async def test_counters_of_different_keys_are_apart(store: CounterStore) -> None
     assert (await store.charge([charge("rl:{u:d}:role:60", 1)])).admitted
 
 
-async def test_redis_forgets_a_counter_after_its_window(redis_client: Redis) -> None:
-    store = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
-    await store.charge([charge("rl:{u:e}:role:60")])
+async def test_redis_forgets_a_counter_after_its_window(
+    redis_client: Redis, in_redis: RedisCounterStore
+) -> None:
+    await in_redis.charge([charge("rl:{u:e}:role:60")])
 
     left_ms = await redis_client.pttl("rl:{u:e}:role:60")
     assert WINDOW_MS <= left_ms <= WINDOW_MS * (SUB_WINDOWS + 1) // SUB_WINDOWS
 
 
-async def test_the_script_survives_a_flush(redis_client: Redis) -> None:
-    store = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
-    await store.charge([charge("rl:{u:f}:role:60")])
+async def test_the_script_survives_a_flush(
+    redis_client: Redis, in_redis: RedisCounterStore
+) -> None:
+    await in_redis.charge([charge("rl:{u:f}:role:60")])
     await redis_client.script_flush()
 
-    assert (await store.charge([charge("rl:{u:f}:role:60")])).counts[0].used == 2
+    assert (await in_redis.charge([charge("rl:{u:f}:role:60")])).counts[0].used == 2
 
 
 async def test_a_key_that_holds_something_else_is_an_error_and_not_a_pass(
-    redis_client: Redis,
+    redis_client: Redis, in_redis: RedisCounterStore
 ) -> None:
     await redis_client.set("rl:{u:g}:role:60", b"\xff\xff nonsense")
-    store = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
 
     with pytest.raises(Exception, match="Error"):
-        await store.charge([charge("rl:{u:g}:role:60")])
+        await in_redis.charge([charge("rl:{u:g}:role:60")])
 
 
-async def test_memory_and_redis_agree_on_the_same_history(redis_client: Redis) -> None:
+async def test_memory_and_redis_agree_on_the_same_history(
+    in_redis: RedisCounterStore,
+) -> None:
     """Redis' clock can't be set, so both see the same few milliseconds."""
     rng = random.Random(7)  # noqa: S311 - a trace, not a secret
-    redis_store, memory = (
-        RedisCounterStore(redis_client, Metrics(), deadline_s=2.0),
-        MemoryCounterStore(SystemClock()),
-    )
+    memory = MemoryCounterStore(SystemClock())
     for _ in range(300):
         key = f"rl:{{u:{rng.randrange(5)}}}:role:3600"
         one = Charge(key, rng.randrange(1, 40), 3_600_000, rng.randrange(4))
-        ours, theirs = await memory.charge([one]), await redis_store.charge([one])
+        ours, theirs = await memory.charge([one]), await in_redis.charge([one])
 
         assert (ours.admitted, ours.counts[0].used) == (
             theirs.admitted,

@@ -58,8 +58,9 @@ async def test_the_counters_are_read_as_they_were_counted(
     redis_client: Redis, user: str
 ) -> None:
     metrics = Metrics()
+    store = RedisCounterStore(redis_client, metrics, deadline_s=2.0)
     limiter = Limiter(
-        store=RedisCounterStore(redis_client, metrics, deadline_s=2.0),
+        store=store,
         fallback=MemoryCounterStore(SystemClock()),
         on_redis_down=OnRedisDown.DENY,
         metrics=metrics,
@@ -71,6 +72,7 @@ async def test_the_counters_are_read_as_they_were_counted(
         assert isinstance(decided, Limited)
         assert decided.admitted
     await limiter.settle(caller, "ai", 40)
+    await store.aclose()
     limits = limits_of(CONFIG, "user", user) or []
     counters = RedisCounters(redis_client)
 
