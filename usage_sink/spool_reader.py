@@ -64,9 +64,11 @@ class Reader:
             self._advance(place, found)
             if found.entries:
                 first, last = found.entries[0], found.entries[-1]
-                self._taken.append((self._cursor, first.received))
+                # Not the cursor, which may already be behind the segment: `loaded` is
+                # told where a record ends.
+                self._taken.append((last.end, first.received))
                 self._last_received = last.received
-                return Chunk(found.entries, self._cursor)
+                return Chunk(found.entries, last.end)
         await self._forget_read()
         return None
 

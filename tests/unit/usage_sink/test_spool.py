@@ -315,6 +315,23 @@ class TestFailingDisk:
 
             assert room.segments() == []
 
+    async def test_a_full_disk_is_emptied_when_its_last_record_is_loaded(
+        self, room: Room, disk: dict[str, Any]
+    ) -> None:
+        """The segment ends before it is read, so that reading goes on behind it."""
+        async with room.spool() as spool:
+            await append(spool, numbered(3))
+            disk.update(error=errno.ENOSPC)
+            with pytest.raises(SpoolUnavailable):
+                await append(spool, [b"refused"])
+            chunk = await spool.read(BLOCK)
+            assert chunk is not None
+
+            await spool.loaded(chunk.entries[-1].end)
+
+            assert room.segments() == []
+            assert spool.oldest_pending() is None
+
     async def test_a_full_disk_is_emptied_after_a_restart_too(
         self, room: Room, disk: dict[str, Any]
     ) -> None:
