@@ -26,6 +26,7 @@ async def main(stop: asyncio.Event) -> None:
     background = asyncio.gather(*(run(stop) for run in authz.background))
     await server.start()
     await ops.start()
+    lifecycle.collect_seldom()
     await stop.wait()
     await server.stop(settings.drain_timeout_s)
     await ops.stop()

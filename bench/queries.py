@@ -43,6 +43,7 @@ from control.database import Database
 from control.export import Format
 from control.usage_totals_postgres import PostgresTotals
 from local.engines import running_postgres
+from runtime import lifecycle
 from runtime.clock import SystemClock
 from runtime.migrations import migrate
 from usage_sink.compaction import compact
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=90)
     parser.add_argument("--parts", default="sums,pages,exports")
     parser.add_argument("--only", default="")
+    lifecycle.collect_seldom()  # as control does
     asyncio.run(run(parser.parse_args()))
 
 

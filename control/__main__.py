@@ -26,6 +26,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """
     metrics = Metrics()
     control = build(settings, metrics)
+    lifecycle.collect_seldom()
     http = HttpServer(
         create_app(control.deps), settings.control_listen, settings.drain_timeout_s
     )

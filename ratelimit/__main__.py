@@ -27,6 +27,7 @@ async def main(stop: asyncio.Event) -> None:
     await ratelimit.warm_up()
     await server.start()
     await ops.start()
+    lifecycle.collect_seldom()
     await stop.wait()
     await server.stop(settings.drain_timeout_s)
     await ops.stop()

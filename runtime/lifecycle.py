@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -13,6 +14,16 @@ Main = Callable[[asyncio.Event], Awaitable[None]]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_BAD_SETTINGS = 2
+#: New objects between two collections. What a request makes goes with its answer, a
+#: batch of rows lives until its commit, and neither is in cycles: looking through them
+#: by the default (700) took 7 % of usage_sink's time.
+_COLLECT_AFTER = 50_000
+
+
+def collect_seldom() -> None:
+    """Let the garbage collector pass over what is there now, and come seldom."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
 
 
 def run(

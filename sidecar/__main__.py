@@ -1,9 +1,7 @@
 """Composition root of both services in one process."""
 
 import asyncio
-import gc
 import os
-from typing import Final
 
 import uvloop
 
@@ -16,10 +14,6 @@ from runtime.metrics import Metrics
 from runtime.ops_server import OpsServer
 from sidecar.limits import Limits
 from sidecar.settings import Settings
-
-#: New objects between two collections. What a request makes goes with its answer and
-#: is in no cycles; what is kept (tokens, verdicts) is bounded.
-_COLLECT_AFTER: Final = 50_000
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -41,8 +35,7 @@ async def main(stop: asyncio.Event) -> None:
     await counting.warm_up()
     await server.start()
     await ops.start()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 20)
+    lifecycle.collect_seldom()
     await stop.wait()
     await server.stop(settings.drain_timeout_s)
     await ops.stop()

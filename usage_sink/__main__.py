@@ -1,10 +1,8 @@
 """`python -m usage_sink`: settings -> adapters -> service -> serve -> drain."""
 
 import asyncio
-import gc
 from contextlib import AsyncExitStack, suppress
 from importlib.metadata import version
-from typing import Final
 
 import uvloop
 
@@ -30,15 +28,9 @@ from usage_sink.service import UsageSinkService
 from usage_sink.settings import Settings, load
 from usage_sink.spool import Spool
 
-#: New objects between two collections. A batch is tens of thousands of objects that
-#: live until its commit and are in no cycles: looking through them by the default
-#: (700) took 7 % of the sink's time.
-_COLLECT_AFTER: Final = 50_000
-
 
 async def main(stop: asyncio.Event) -> None:
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 20)
+    lifecycle.collect_seldom()
     settings = load()
     logs.configure("usage_sink", settings)
     await serve(settings, stop)
