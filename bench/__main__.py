@@ -1,11 +1,12 @@
 """Measurements, each with a command.
 
-    python -m bench [gateways|scales|transport|ledger|spool|chaos|queries] [options]
+    python -m bench [COMMAND] [options]
 
 `gateways` (default): hubgate beside other gateways. `scales`: hubgate with more users,
-routes, connections, other tokens. `transport`: what gRPC costs. `ledger`, `spool`,
-`chaos`, `queries`: the ledger's.
-What the first two need beside hubgate is installed into a cache once.
+routes, connections, other tokens. `envoy`: what each part of Envoy's configuration
+costs. `transport`: what gRPC costs. `ledger`, `spool`, `chaos`, `queries`: the
+ledger's.
+What the first three need beside hubgate is installed into a cache once.
 """
 
 import os
@@ -14,9 +15,14 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench import gateways, scales
+from bench import envoy, gateways, scales
 from bench.installed import Cache
 
+_CACHED: Final = {
+    "gateways": gateways.main,
+    "scales": scales.main,
+    "envoy": envoy.main,
+}
 _OWN_COMMAND: Final = ("transport", "ledger", "spool", "chaos", "queries")
 
 
@@ -27,9 +33,8 @@ def main() -> None:
     if name in _OWN_COMMAND:
         sys.argv[1:] = options
         runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
-    elif name in {"gateways", "scales"}:
-        cache = Cache(_cache_folder(), dict(os.environ))
-        {"gateways": gateways.main, "scales": scales.main}[name](cache, options)
+    elif name in _CACHED:
+        _CACHED[name](Cache(_cache_folder(), dict(os.environ)), options)
     else:
         raise SystemExit(__doc__)
 
