@@ -10,14 +10,16 @@ from tests.e2e.stack import HUBGATE, Stack, a_user, eventually, processes_of
 
 pytestmark = pytest.mark.e2e
 
-#: Two seconds on a machine that does nothing else: not a promise, a deadline.
-BACK_WITHIN_S = 30.0
+#: What is promised of a service that died.
+BACK_WITHIN_S = 5.0
+#: For rows to be there on a busy machine: not a promise, a deadline.
+LOADED_WITHIN_S = 30.0
 
 SERVICES = ["authz", "usage_sink", "control", "envoy", "redis", "postgres"]
 
 
 @pytest.mark.parametrize("kind", SERVICES)
-def test_a_killed_service_is_back_by_itself(own: Stack, kind: str) -> None:
+def test_a_killed_service_is_back_within_five_seconds(own: Stack, kind: str) -> None:
     victim = own.pids()[kind][0]
     os.kill(victim, signal.SIGKILL)
 
@@ -53,7 +55,7 @@ def test_no_row_is_lost_when_a_service_dies(own: Stack, kind: str) -> None:
         assert len(found) == len(set(found))
         return wanted - set(found)
 
-    assert eventually(lambda: missing() == set(), BACK_WITHIN_S, pause_s=0.3)
+    assert eventually(lambda: missing() == set(), LOADED_WITHIN_S, pause_s=0.3)
 
 
 def test_a_killed_decider_costs_no_client_an_error(own: Stack) -> None:
