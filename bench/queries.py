@@ -18,7 +18,8 @@ and, where it says so, as SQL over the rows, once after a first time.
 each near the oldest row, the middle and the newest one, each page another one: the
 first of all after the server was started, and the 95th percentile of the rest.
 
-`exports`: 500,000 rows to Parquet and CSV, by the code that serves them.
+`exports`: 500,000 rows to Parquet and CSV, by the code that serves them; the first one
+loads pyarrow, as in control.
 """
 
 import argparse

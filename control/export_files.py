@@ -17,7 +17,9 @@ from control.export import EXPORTED, NAMES, Format, Sums
 from control.parameters import shown
 from control.usage import camel
 
-_GROUP_ROWS: Final = 25_000
+#: Of Parquet. A group, a page and a dictionary are held in memory.
+_GROUP_ROWS: Final = 10_000
+_PAGE_BYTES: Final = 256 * 1024
 _ZSTD_LEVEL: Final = 1
 _INSTANT: Final = pa.timestamp("us", tz="UTC")
 _TYPES: Final = {
@@ -34,7 +36,12 @@ _TYPES: Final = {
 SCHEMA: Final = pa.schema(
     [(camel(name), _TYPES.get(name, pa.string())) for name in EXPORTED]
 )
-_TIMES: Final = [EXPORTED.index(name) for name in ("created_at", "recorded_at")]
+_TIMED: Final = ("created_at", "recorded_at")
+_TIMES: Final = [EXPORTED.index(name) for name in _TIMED]
+#: Columns of Parquet that repeat values; each row has the others for itself.
+_REPEATED: Final = [
+    camel(name) for name in EXPORTED if name not in ("id", "metadata", *_TIMED)
+]
 
 
 class Encoder(Protocol):
@@ -114,7 +121,12 @@ class _Parquet:
     def __init__(self) -> None:
         self._target = _Pipe()
         self._writer = parquet.ParquetWriter(
-            self._target, SCHEMA, compression="zstd", compression_level=_ZSTD_LEVEL
+            self._target,
+            SCHEMA,
+            use_dictionary=_REPEATED,
+            compression="zstd",
+            compression_level=_ZSTD_LEVEL,
+            data_page_size=_PAGE_BYTES,
         )
         self._waiting: list[pa.RecordBatch] = []
         self._count = 0

@@ -5,7 +5,6 @@ seals: no transaction stays open while a slow client reads. After each piece it 
 whether a day of it has been archived meanwhile; then that day comes from its file.
 """
 
-import asyncio
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from uuid import UUID
 import pyarrow as pa
 from pyarrow import csv
 
+from control.arrow_thread import in_arrow_thread
 from control.completeness import through
 from control.database import Database
 from control.export import EXPORTED, ExportQuery, Snapshot
@@ -189,7 +189,7 @@ class LedgerRows:
             await connection.copy_from_query(
                 sql, *where.arguments, output=keep, format="csv"
             )
-        return await asyncio.to_thread(_read, text)
+        return await in_arrow_thread(_read, text.getbuffer())
 
     async def _corrected(
         self, rows: pa.RecordBatch, snapshot: Snapshot
@@ -213,9 +213,9 @@ class LedgerRows:
         self, ask: Ask, archive: Archive
     ) -> AsyncIterator[pa.RecordBatch]:
         # The ledger takes no more rows of such a day: all there are, are here.
-        reader = await asyncio.to_thread(open_archive, self._folder, archive)
+        reader = await in_arrow_thread(open_archive, self._folder, archive)
         try:
-            while (rows := await asyncio.to_thread(next_rows, reader, ask)) is not None:
+            while (rows := await in_arrow_thread(next_rows, reader, ask)) is not None:
                 if rows.num_rows:
                     shown = await self._shown(ask.query, rows)
                     yield await self._corrected(shown, ask.snapshot)
@@ -238,15 +238,15 @@ class LedgerRows:
         return pa.RecordBatch.from_arrays(arrays, schema=STORED)
 
 
-def _read(text: io.BytesIO) -> pa.RecordBatch:
+def _read(text: memoryview) -> pa.RecordBatch:
     """PostgreSQL's CSV: an empty field is null, an empty text is quoted."""
-    size = text.tell()
-    if not size:
+    if not text:
         return pa.RecordBatch.from_pylist([], schema=STORED)
-    text.seek(0)
-    table = csv.read_csv(
-        text,
-        csv.ReadOptions(use_threads=False, block_size=size, column_names=STORED.names),
+    (rows,) = csv.read_csv(
+        pa.BufferReader(text),
+        csv.ReadOptions(
+            use_threads=False, block_size=len(text), column_names=STORED.names
+        ),
         csv.ParseOptions(newlines_in_values=True),
         csv.ConvertOptions(
             column_types={one.name: _SENT.get(one.name, one.type) for one in STORED},
@@ -256,9 +256,12 @@ def _read(text: io.BytesIO) -> pa.RecordBatch:
             true_values=["t"],
             false_values=["f"],
         ),
-    )
-    (rows,) = table.cast(STORED).combine_chunks().to_batches()
-    return rows
+    ).to_batches()
+    arrays = [
+        column.view(field.type)
+        for column, field in zip(rows.columns, STORED, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=STORED)
 
 
 def _metadata(query: ExportQuery, where: Where) -> str:

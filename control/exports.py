@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from control import pseudonyms
+from control.arrow_thread import in_arrow_thread
 from control.errors import ApiCode, ApiError
 from control.export import (
     EXPORTED,
@@ -98,10 +99,10 @@ class Exports:
         async with aclosing(_ahead(rows)) as pieces:
             async for piece in pieces:
                 _add(sums, piece)
-                content = await asyncio.to_thread(file.add, piece)
+                content = await in_arrow_thread(file.add, piece)
                 if content:
                     yield content
-        yield file.end(sums, snapshot)
+        yield await in_arrow_thread(file.end, sums, snapshot)
         made = Manifest(
             query=query,
             snapshot=snapshot,
