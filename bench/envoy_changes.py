@@ -8,6 +8,7 @@ from envoy.extensions.access_loggers.open_telemetry.v3 import (
     logs_service_pb2 as otlp_pb2,
 )
 
+from control.xds.access_log import PLAIN
 from runtime import contracts
 
 _FILTER: Final = "envoy.filters.http."
@@ -38,7 +39,11 @@ def _forget(routes: Any, names: Sequence[str]) -> None:
 
 def without_logs(*names: str) -> Change:
     def change(_: Any, manager: Any) -> None:
-        kept = [one for one in manager.access_log if one.name not in names]
+        kept = [
+            one
+            for one in manager.access_log
+            if one.name.removesuffix(PLAIN) not in names
+        ]
         del manager.access_log[:]
         manager.access_log.extend(kept)
 
@@ -53,7 +58,7 @@ def without_texts(*parts: str) -> Change:
 
     def change(_: Any, manager: Any) -> None:
         for log in manager.access_log:
-            if log.name == "file":
+            if log.name.removesuffix(PLAIN) == "file":
                 config = file_pb2.FileAccessLog.FromString(log.typed_config.value)
                 fields = config.log_format.json_format.fields
                 for name in [*fields]:

@@ -260,11 +260,15 @@ LOG_SEPARATOR: Final = "\x1f"
 #: provider's JSON says, and (QUERY_VALUE) decoded query parameters.
 LOG_FREE_TEXTS: Final = frozenset({"llm_model", "sse_model"})
 
+#: Only answers of providers have these; other requests are logged without them, since
+#: to look for what is not there was a fifth of Envoy's work.
+LOG_AI_PREFIXES: Final = ("llm_", "sse")
+
 #: The attribute that holds the limits' counters.
 LOG_LIMITS: Final = "limits"
 
 #: Attribute -> Envoy format string. The OTLP logger, the ALS logger (as custom
-#: tags) and the file log carry exactly these, as text; an attribute without a
+#: tags) and the file log carry these, as text; an attribute without a
 #: value is "-" or missing. `control` writes them, `usage_sink` reads them.
 ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
     "id": "%STREAM_ID%",

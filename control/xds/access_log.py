@@ -4,9 +4,12 @@ All transports carry `contracts.ACCESS_LOG_ATTRIBUTES`, as text, and the query
 parameters that the operator listed.
 """
 
+from collections.abc import Iterator
+
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLog,
     AccessLogFilter,
+    AndFilter,
     LogTypeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -31,11 +34,12 @@ from envoy_data_plane.opentelemetry.proto.common.v1 import (
 )
 
 from control.edge import Edge
-from control.xds import wire
+from control.xds import plain_routes, wire
 from control.xds.deployment import Deployment, LogTransport
 from runtime.contracts import (
     ACCESS_LOG_ATTRIBUTES,
     AUTHZ_NAMESPACE,
+    LOG_AI_PREFIXES,
     LOG_FIELDS,
     LOG_FREE_TEXTS,
     LOG_LIMITS,
@@ -59,20 +63,39 @@ FLUSH_INTERVAL_S = 0.2
 BUFFER_BYTES = 64 * 1024
 #: A batch is retried for so long; what is lost then is found in the file log.
 RETRY_FOR_S = 3600.0
+#: Ends the names of the loggers with fewer attributes.
+PLAIN = "_plain"
 
 
 def access_logs(deployment: Deployment, edge: Edge) -> list[AccessLog]:
-    """The usage log, and the file log when there is a path for it."""
-    logs, attributes = [], _attributes(deployment.calls, edge)
+    """The usage log, and the file log when there is a path for it.
+
+    Each twice: of a request one of the two writes, the plain one with fewer attributes.
+    """
+    every = _attributes(deployment.calls, edge)
+    few = {
+        name: text
+        for name, text in every.items()
+        if not name.startswith(LOG_AI_PREFIXES)
+    }
+    logs = []
+    for attributes, suffix in ((every, ""), (few, PLAIN)):
+        for one in _of(deployment, attributes):
+            one.name += suffix
+            one.filter = _ended(plain=attributes is few)
+            logs.append(one)
+    return logs
+
+
+def _of(deployment: Deployment, attributes: dict[str, str]) -> Iterator[AccessLog]:
     if deployment.usage_sink:
         match deployment.log_transport:
             case LogTransport.OTLP:
-                logs.append(_otlp(attributes))
+                yield _otlp(attributes)
             case LogTransport.ALS:
-                logs.append(_als(attributes))
+                yield _als(attributes)
     if deployment.log_file is not None:
-        logs.append(_file(deployment.log_file, attributes))
-    return logs
+        yield _file(deployment.log_file, attributes)
 
 
 def _attributes(calls: DecisionCalls, edge: Edge) -> dict[str, str]:
@@ -97,7 +120,7 @@ def _otlp(attributes: dict[str, str]) -> AccessLog:
         body=AnyValue(string_value=LOG_SEPARATOR.join(joined.values())),
         attributes=_key_values(free),
     )
-    return AccessLog(name="usage_otlp", filter=_ended(), typed_config=wire.pack(config))
+    return AccessLog(name="usage_otlp", typed_config=wire.pack(config))
 
 
 def _is_free(name: str) -> bool:
@@ -119,7 +142,7 @@ def _als(attributes: dict[str, str]) -> AccessLog:
         CustomTag(tag=key, value=text) for key, text in attributes.items()
     ]
     config = HttpGrpcAccessLogConfig(common_config=common)
-    return AccessLog(name="usage_als", filter=_ended(), typed_config=wire.pack(config))
+    return AccessLog(name="usage_als", typed_config=wire.pack(config))
 
 
 def _file(path: str, attributes: dict[str, str]) -> AccessLog:
@@ -127,7 +150,7 @@ def _file(path: str, attributes: dict[str, str]) -> AccessLog:
         path=path,
         log_format=SubstitutionFormatString(json_format=wire.text_struct(attributes)),
     )
-    return AccessLog(name="file", filter=_ended(), typed_config=wire.pack(config))
+    return AccessLog(name="file", typed_config=wire.pack(config))
 
 
 def _common() -> CommonGrpcAccessLogConfig:
@@ -146,8 +169,10 @@ def _sink() -> GrpcService:
     )
 
 
-def _ended() -> AccessLogFilter:
+def _ended(*, plain: bool) -> AccessLogFilter:
     # Only the last entry of a stream: the others repeat its bytes.
-    return AccessLogFilter(
+    last = AccessLogFilter(
         log_type_filter=LogTypeFilter(types=[AccessLogType.DownstreamEnd])
     )
+    both = AndFilter(filters=[last, plain_routes.only(plain=plain)])
+    return AccessLogFilter(and_filter=both)

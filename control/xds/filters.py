@@ -1,8 +1,9 @@
 """The HTTP filters in their order, and what a route asks of each.
 
-May this client come in (RBAC), is it a preflight (CORS), may this request pass
-(ext_authz), how many more (ratelimit), how large (body size), which trace (Lua), what
-did it use (AI answers only), then the router.
+How much is logged of it (a mark, before anything can refuse the request), may this
+client come in (RBAC), is it a preflight (CORS), may this request pass (ext_authz), how
+many more (ratelimit), how large (body size), which trace (Lua), what did it use (AI
+answers only), then the router.
 """
 
 from functools import lru_cache
@@ -39,7 +40,15 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any
 
 from control.model import Route
-from control.xds import ai_answers, networks, rate_limits, sessions, tracing, wire
+from control.xds import (
+    ai_answers,
+    networks,
+    plain_routes,
+    rate_limits,
+    sessions,
+    tracing,
+    wire,
+)
 from control.xds.deployment import Deployment
 from runtime import contracts
 from runtime.contracts import DecisionCalls, LimitScope
@@ -71,6 +80,7 @@ _AUTHZ_HEADERS = (
 def http_filters(max_request_bytes: int, deployment: Deployment) -> list[HttpFilter]:
     """Every filter of the listener, first to last."""
     return [
+        plain_routes.http_filter(),
         HttpFilter(name=networks.FILTER, typed_config=networks.rbac()),
         HttpFilter(name=CORS, typed_config=wire.pack(CorsFilter())),
         HttpFilter(name=_ADDRESS, typed_config=wire.pack(_client_address())),
@@ -103,6 +113,7 @@ def per_route(route: Route, calls: DecisionCalls) -> dict[str, Any]:
     }
     if route.ai:
         config.update(ai_answers.enabled(include_usage=route.include_usage))
+        config.update(plain_routes.not_here())
     if route.websocket:
         # It would count the messages of a connection that stays open for days.
         config[_BODY_SIZE] = _disabled()

@@ -35,6 +35,7 @@ from control.xds import (
     filters,
     networks,
     own_routes,
+    plain_routes,
     resilience,
     route_tree,
     wire,
@@ -62,7 +63,8 @@ def route_configuration(config: GatewayConfig, calls: DecisionCalls) -> bytes:
     )
     for option in security_headers(edge, _ADD_IF_ABSENT):
         whole.response_headers_to_add.add().ParseFromString(bytes(option))
-    for name, rules in networks.everywhere(edge).items():
+    common = networks.everywhere(edge) | plain_routes.everywhere()
+    for name, rules in common.items():
         whole.typed_per_filter_config[name].ParseFromString(bytes(rules))
     return bytes(whole.SerializeToString(deterministic=True))
 

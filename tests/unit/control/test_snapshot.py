@@ -235,7 +235,8 @@ def test_an_unlimited_route_switches_the_limiter_off() -> None:
 
 
 def test_only_ai_routes_have_their_answers_read() -> None:
-    off = {one.name for one in manager().http_filters if one.disabled}
+    mark = f"{FILTER}.set_metadata"
+    off = {one.name for one in manager().http_filters if one.disabled} - {mark}
     ai, plain = one_route(path="/a", ai=True), one_route(path="/a")
     readers = {
         f"{FILTER}.{name}" for name in ("ai_protocol_manager", "sse_to_metadata")
@@ -310,9 +311,15 @@ def test_a_variable_that_is_not_set_is_named() -> None:
 @pytest.mark.parametrize(
     ("deployment", "names"),
     [
-        (HERE, ["usage_otlp"]),
-        (replace(HERE, log_transport=LogTransport.ALS), ["usage_als"]),
-        (replace(HERE, log_file="/log"), ["usage_otlp", "file"]),
+        (HERE, ["usage_otlp", "usage_otlp_plain"]),
+        (
+            replace(HERE, log_transport=LogTransport.ALS),
+            ["usage_als", "usage_als_plain"],
+        ),
+        (
+            replace(HERE, log_file="/log"),
+            ["usage_otlp", "file", "usage_otlp_plain", "file_plain"],
+        ),
     ],
 )
 def test_the_access_log_goes_where_it_is_told(
@@ -325,6 +332,7 @@ def test_filters_run_from_identity_to_router() -> None:
     names = [one.name.rpartition(".")[2] for one in manager().http_filters]
 
     assert names == [
+        "set_metadata",
         "rbac",
         "cors",
         "header_mutation",
