@@ -1,6 +1,5 @@
 """Builds what decides, of settings and what the process shares between its parts."""
 
-import sys
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -57,7 +56,8 @@ def compose(
         allow_expired_s=settings.authz_allow_expired_s,
     )
     stamp = {"service": "authz", "node": settings.node_id}
-    audit = Audit(stamp, clock, sys.stderr.write, settings.authz_audit)
+    lines = settings.audit_lines(clock, metrics)
+    audit = Audit(stamp, clock, lines, settings.authz_audit)
     journal = settings.journal(clock, metrics)
     service = AuthzService(authorizer, metrics, audit, journal, limiter)
     sessions = Sessions(blacklist, clock, metrics, settings.jwt_leeway_s)

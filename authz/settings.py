@@ -1,15 +1,19 @@
 """What `authz` reads from the environment."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field
 
 from authz.audit import AuditScope
+from authz.audit_file import AuditFile
 from authz.authorizer import OnRedisDown
 from authz.journal import Journal, Limits
 from runtime.clock import Clock
 from runtime.identity.settings import IdentitySettings
 from runtime.metrics import Metrics
+from runtime.rotated_file import RotatedFile
 from runtime.settings import AddressField, RedisSettings, ServiceSettings
 
 
@@ -18,10 +22,20 @@ class AuthzSettings(ServiceSettings, RedisSettings, IdentitySettings):
 
     authz_on_redis_down: OnRedisDown = OnRedisDown.DENY
     authz_audit: AuditScope = AuditScope.ALL
+    #: Without a file audit lines go to standard error.
+    authz_audit_file: Path | None = None
+    authz_audit_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     authz_stale_s: float = Field(default=30.0, ge=0, le=3600)
     #: Without a folder no admission journal is kept.
     authz_journal_dir: Path | None = None
     authz_journal_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+
+    def audit_lines(self, clock: Clock, metrics: Metrics) -> Callable[[str], object]:
+        """What takes the audit lines."""
+        if self.authz_audit_file is None:
+            return sys.stderr.write
+        file = RotatedFile(self.authz_audit_file, self.authz_audit_bytes, clock)
+        return AuditFile(file, metrics).write
 
     def journal(self, clock: Clock, metrics: Metrics) -> Journal | None:
         """The admission journal, when there is a folder for one."""

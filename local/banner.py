@@ -1,6 +1,7 @@
 """What `hubgate up` prints when everything is ready."""
 
 import json
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ def _for_people(facts: Facts) -> str:
         f"  Redis        {facts['redis_url']}",
         f"  PostgreSQL   {facts['database_url']}",
         f"  data, logs   {facts['data_dir']}",
+        *_attempts(facts["audit_file"]),
         "",
         f"  admin token of the control API: {facts['admin_token']}",
     ]
@@ -34,6 +36,11 @@ def _for_people(facts: Facts) -> str:
     if tokens:
         lines += _tokens(tokens) + _examples(facts["gateway"], tokens["user"])
     return "\n".join([*lines, ""])
+
+
+def _attempts(audit_file: str) -> list[str]:
+    """Without a file they are shown here."""
+    return [f"  who asks     tail -F {shlex.quote(audit_file)}"] if audit_file else []
 
 
 def _tokens(tokens: dict[str, str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from local.accounts import Account, identity
 from local.console import Console
 from local.errors import LocalError, StartError
-from local.relay import LineProtocol, LogFile, Output
+from local.relay import LineProtocol, Output
 from local.watchdog import MARKER
 
 #: Seconds before the first, second, … restart of a process that keeps dying.
@@ -292,9 +292,8 @@ class Supervisor:
         return [child for _, layer in sorted(self._layers.items()) for child in layer]
 
     def _child(self, spec: Spec) -> Child:
-        log = LogFile(self._logs / f"{spec.name}.log")
-        output = Output(log, partial(self._console.log, spec.name))
-        return Child(spec, self._environ, output)
+        show = partial(self._console.log, spec.name)
+        return Child(spec, self._environ, Output(self._logs / f"{spec.name}.log", show))
 
     def _changed(self, text: str) -> None:
         self._console.note(text)

@@ -5,41 +5,21 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+
+from runtime.clock import SystemClock
+from runtime.rotated_file import RotatedFile
 
 _LONGEST_LINE = 64 * 1024
-_ROTATE_BYTES = 20 * 1024 * 1024
+#: Of a process's log file; twice as much with the older one.
+_FILE_BYTES = 20 * 1024 * 1024
 _TAIL_LINES = 15
-
-
-class LogFile:
-    """Append-only; one older file is kept (`.1`), so that disk use is bounded."""
-
-    def __init__(self, path: Path, rotate_bytes: int = _ROTATE_BYTES) -> None:
-        self._path = path
-        self._rotate_bytes = rotate_bytes
-        self._file = self._open()
-
-    def write(self, *lines: bytes) -> None:
-        with contextlib.suppress(OSError):  # a full disk must not stop the stack
-            self._file.write(b"\n".join((*lines, b"")))
-            if self._file.tell() > self._rotate_bytes:
-                self._path.replace(self._path.with_name(self._path.name + ".1"))
-                old, self._file = self._file, self._open()
-                old.close()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _open(self) -> BinaryIO:
-        return self._path.open("ab", buffering=0)
 
 
 class Output:
     """Where the lines of one process go, over all its restarts."""
 
-    def __init__(self, log: LogFile, show: Callable[..., None]) -> None:
-        self._log = log
+    def __init__(self, path: Path, show: Callable[..., None]) -> None:
+        self._log = RotatedFile(path, _FILE_BYTES, SystemClock())
         self._show = show
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
@@ -47,7 +27,8 @@ class Output:
         """Lines that came together are written together."""
         texts = [raw.decode(errors="replace") for raw in lines]
         self.tail.extend(texts)
-        self._log.write(*lines)
+        with contextlib.suppress(OSError):  # a full disk must not stop the stack
+            self._log.write(b"\n".join((*lines, b"")))
         self._show(*texts)
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ _DECIDERS: Mapping[DecisionCalls, Mapping[str, tuple[str, ...]]] = {
 #: While one is replaced, its sibling answers.
 _REPLICAS = 2
 _DECISION_CALLS = "HUBGATE_DECISION_CALLS"
+_AUDIT_FILE = "HUBGATE_AUTHZ_AUDIT_FILE"
 UPSTREAMS = ("auth", "core", "mcp")
 _LOOPBACK = "127.0.0.1"
 #: Envoy's access log is flushed every 0.2 s; what is pending at TERM would be lost.
@@ -86,6 +87,12 @@ class Plan:
     def access_log(self) -> Path:
         """Envoy's own, beside what it sends to the usage sink."""
         return self.data.logs / "access.jsonl"
+
+    @property
+    def audit(self) -> str:
+        """Where authz writes who asked for what; empty: its standard error."""
+        file = self.data.logs / "audit.jsonl"
+        return self.settings.environ.get(_AUDIT_FILE, str(file))
 
     @property
     def archive(self) -> Path:
@@ -230,6 +237,7 @@ def _decider(plan: Plan, module: str, name: str) -> Spec:
     kinds, env = plan.deciders[module], {}
     if "authz" in kinds:
         env["HUBGATE_AUTHZ_JOURNAL_DIR"] = str(plan.journal)
+        env[_AUDIT_FILE] = plan.audit
     return _service(plan, module, name, kinds, env)
 
 

@@ -219,6 +219,7 @@ def _facts(plan: Plan, admin_token: str) -> dict[str, Any]:
         "admin_token": admin_token,
         "usage_ingest": f"unix:{plan.socket('ingest')}",
         "usage_ingest_token_file": str(plan.data.ingest_token),
+        "audit_file": plan.audit,
         "spool_dir": str(plan.spool),
         "archive_dir": str(plan.archive),
         "pids": {},

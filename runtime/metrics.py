@@ -13,6 +13,7 @@ MetricName = Literal[
     "hubgate_alerts_evaluated_total",
     "hubgate_alerts_firing",
     "hubgate_alerts_messages_total",
+    "hubgate_authz_audit_lines_total",
     "hubgate_authz_decisions_total",
     "hubgate_authz_journal_lines_total",
     "hubgate_authz_limiter_failures_total",
@@ -85,6 +86,13 @@ _ROWS = (1, 5, 10, 50, 100, 500, 1000, 2000, 5000, 20000)
 
 METRICS: tuple[Metric, ...] = (
     # authz
+    Metric(
+        "hubgate_authz_audit_lines_total",
+        Kind.COUNTER,
+        "Attempts by what became of their line in the audit file: written, lost (the"
+        " disk is full, or the file can't be opened)",
+        ("result",),
+    ),
     Metric(
         "hubgate_authz_decisions_total",
         Kind.COUNTER,

@@ -93,6 +93,34 @@ async def test_it_decides_audits_and_stops_cleanly(
     assert token().encode()[:20] not in authz.output
 
 
+@pytest.mark.usefixtures("redis_client")
+async def test_an_audit_file_has_the_attempts_and_nobody_reads_standard_error(
+    tmp_path: Path, redis_url: str
+) -> None:
+    file = tmp_path / "audit.jsonl"
+    setting = {"HUBGATE_AUTHZ_AUDIT_FILE": str(file)}
+    async with running(tmp_path, HUBGATE_REDIS_URL=redis_url, **setting) as authz:
+        statuses = [await authz.status(one) for one in (token(), "forged")]
+    audit = [json.loads(line) for line in file.read_text().splitlines()]
+
+    assert statuses == [200, 401]
+    assert [one["verdict"] for one in audit] == ["allow", "deny"]
+    assert b"authz.audit" not in authz.output
+
+
+@pytest.mark.usefixtures("redis_client")
+async def test_an_audit_file_that_cannot_be_written_denies_nobody(
+    tmp_path: Path, redis_url: str
+) -> None:
+    setting = {"HUBGATE_AUTHZ_AUDIT_FILE": "/dev/full"}
+    async with running(tmp_path, HUBGATE_REDIS_URL=redis_url, **setting) as authz:
+        assert [await authz.status(token()) for _ in range(3)] == [200] * 3
+    errors = [one for one in authz.output.splitlines() if b"without audit" in one]
+
+    assert authz.exit_code == 0
+    assert len(errors) == 1  # it says so once
+
+
 async def test_without_redis_it_starts_and_denies(tmp_path: Path) -> None:
     nowhere = "redis://127.0.0.1:1/0"
     async with running(tmp_path, HUBGATE_REDIS_URL=nowhere) as authz:

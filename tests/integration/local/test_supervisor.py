@@ -150,6 +150,21 @@ async def test_output_is_kept_line_by_line(bench: Bench) -> None:
     await until(lambda: "hello from the child\n" in bench.log("one"))
 
 
+async def test_a_terminal_that_nobody_reads_holds_no_process_up(
+    tmp_path: Path,
+) -> None:
+    reader, writer = os.pipe()
+    talkative = Bench(tmp_path, writer)
+    # Sixteen times what the pipe to the supervisor and that to the terminal hold.
+    code = "import sys\nfor _ in range(2048): print('x' * 1023)\n" + _SERVE
+    await talkative.supervisor.start([talkative.spec("talkative", code)])
+    await until(lambda: "hello from the child\n" in talkative.log("talkative"))
+    await talkative.supervisor.stop()
+    os.close(reader)
+    talkative.console.close()
+    os.close(writer)
+
+
 async def test_stop_ends_what_ignores_the_polite_signal(bench: Bench) -> None:
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     spec = bench.spec("deaf", stubborn + _SERVE, stop_timeout_s=0.3)

@@ -16,6 +16,7 @@ _FACTS: dict[str, Any] = {
     "admin_token": "the-admin-token",
     "pids": {},
     "data_dir": "/srv/hubgate",
+    "audit_file": "/srv/hubgate/logs/audit.jsonl",
 }
 _TOKENS = {"user": "u.u.u", "manager": "m.m.m", "admin": "a.a.a"}
 
@@ -39,6 +40,11 @@ def test_people_see_addresses_tokens_and_four_commands() -> None:
     assert len(commands) == 4
     assert all(token in text for token in _TOKENS.values())
     assert "http://127.0.0.1:9901" in text
+
+
+def test_people_see_where_attempts_are_written_unless_they_are_shown() -> None:
+    assert "tail -F /srv/hubgate/logs/audit.jsonl" in _shown(_FACTS)
+    assert "tail" not in _shown({**_FACTS, "audit_file": ""})
 
 
 def test_the_chat_command_is_valid_shell_with_a_json_body() -> None:

@@ -114,6 +114,21 @@ def test_control_tells_envoy_of_every_socket_that_is_served(
     assert told["HUBGATE_USAGE_SINK_ADDRESSES"] == served_sink
 
 
+@pytest.mark.parametrize("calls", ["one", "two"])
+def test_all_that_authorise_write_to_one_audit_file(tmp_path: Path, calls: str) -> None:
+    def files(plan: Plan) -> list[str]:
+        given = [spec.env.get("HUBGATE_AUTHZ_AUDIT_FILE") for spec in services_of(plan)]
+        return [file for file in given if file is not None]
+
+    plan = _plan(tmp_path, HUBGATE_DECISION_CALLS=calls)
+    assert files(plan) == [f"{tmp_path}/logs/audit.jsonl"] * 2
+    for given in ("/x", ""):  # empty: to the terminal
+        plan = _plan(
+            tmp_path, HUBGATE_DECISION_CALLS=calls, HUBGATE_AUTHZ_AUDIT_FILE=given
+        )
+        assert files(plan) == [given] * 2
+
+
 def test_upstreams_listen_where_control_is_told(plan: Plan) -> None:
     specs = {spec.name: spec for spec in services_of(plan)}
 

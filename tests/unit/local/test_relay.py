@@ -1,10 +1,10 @@
 from pathlib import Path
 
-from local.relay import LineProtocol, LogFile, Output
+from local.relay import LineProtocol, Output
 
 
 def _output(path: Path, shown: list[str]) -> Output:
-    return Output(LogFile(path), lambda *texts: shown.extend(texts))
+    return Output(path, lambda *texts: shown.extend(texts))
 
 
 async def test_lines_are_joined_over_reads(tmp_path: Path) -> None:
@@ -39,20 +39,13 @@ async def test_bytes_that_are_no_text_are_shown_anyway(tmp_path: Path) -> None:
     assert shown == ["\ufffd!"]
 
 
-def test_a_log_file_keeps_one_older_file(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "a.log", rotate_bytes=10)
-    for line in (b"first line", b"second line", b"third"):
-        log.write(line)
-    log.close()
-
-    assert (tmp_path / "a.log").read_text() == "third\n"
-    assert (tmp_path / "a.log.1").read_text() == "second line\n"
-
-
 def test_a_full_disk_does_not_stop_the_relay() -> None:
-    log = LogFile(Path("/dev/full"))
-    log.write(b"lost")
-    log.close()
+    shown: list[str] = []
+    output = _output(Path("/dev/full"), shown)
+    output.line(b"only shown")
+    output.close()
+
+    assert shown == ["only shown"]
 
 
 async def test_lines_that_come_together_stay_lines(tmp_path: Path) -> None:
