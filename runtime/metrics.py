@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, TypeVar, cast, get_args
+from threading import Lock
+from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client import generate_latest as generate
+
+from runtime.metric_values import Number, Series, Spread
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -59,15 +62,12 @@ MetricName = Literal[
 ]
 
 
-_M = TypeVar("_M", Counter, Gauge, Histogram)
-
-
 class Kind(Enum):
     """Prometheus' kinds that we use."""
 
-    COUNTER = Counter
-    GAUGE = Gauge
-    HISTOGRAM = Histogram
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,21 +351,39 @@ METRICS: tuple[Metric, ...] = (
 
 
 class Metrics:
-    """A process's own values of the metrics above; no global registry."""
+    """A process's own values of the metrics above; threads may count too."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._by_name = {metric.name: self._build(metric) for metric in METRICS}
-        self._children: dict[tuple[object, ...], Counter | Gauge | Histogram] = {}
+        self._lock = Lock()
+        self._series: dict[str, tuple[Kind, Series]] = {}
+        # By name and labels as they are given, which is the quickest way to find one.
+        self._numbers: dict[tuple[object, ...], Number] = {}
+        self._spreads: dict[tuple[object, ...], Spread] = {}
+        for metric in METRICS:
+            series = Series(
+                *(metric.name, metric.kind.value, metric.meaning),
+                *(metric.labels, metric.buckets),
+            )
+            self._series[metric.name] = metric.kind, series
+            self._registry.register(series)
 
     def inc(self, name: MetricName, amount: float = 1, **labels: str) -> None:
-        self._child(name, labels, Counter).inc(amount)
+        number = self._numbers.get((name, *labels.items()))
+        if number is None:
+            number = self._number(name, Kind.COUNTER, labels)
+        with self._lock:
+            number.value += amount
 
     def set(self, name: MetricName, value: float, **labels: str) -> None:
-        self._child(name, labels, Gauge).set(value)
+        self._number(name, Kind.GAUGE, labels).value = value
 
     def observe(self, name: MetricName, value: float, **labels: str) -> None:
-        self._child(name, labels, Histogram).observe(value)
+        spread = self._spreads.get((name, *labels.items()))
+        if spread is None:
+            spread = self._spread(name, labels)
+        with self._lock:
+            spread.add(value)
 
     def value(self, name: MetricName, **labels: str) -> float:
         """The present value of a counter or gauge; 0 when never touched."""
@@ -375,31 +393,30 @@ class Metrics:
         """Prometheus' text format."""
         return generate(self._registry)
 
-    def _build(self, metric: Metric) -> Counter | Gauge | Histogram:
-        if metric.kind is Kind.HISTOGRAM:
-            return Histogram(
-                metric.name,
-                metric.meaning,
-                metric.labels,
-                registry=self._registry,
-                buckets=metric.buckets or Histogram.DEFAULT_BUCKETS,
-            )
-        build = Counter if metric.kind is Kind.COUNTER else Gauge
-        return build(
-            metric.name, metric.meaning, metric.labels, registry=self._registry
-        )
+    def _number(self, name: MetricName, kind: Kind, labels: dict[str, str]) -> Number:
+        with self._lock:
+            found = self._member(name, kind, labels)
+            if not isinstance(found, Number):
+                raise TypeError(f"{name} is a histogram")
+            if kind is Kind.COUNTER:
+                self._numbers[(name, *labels.items())] = found
+            return found
 
-    def _child(self, name: MetricName, labels: dict[str, str], kind: type[_M]) -> _M:
-        # The library's own way to a child costs more than to count.
-        key = (name, kind, *labels.items())
-        child = self._children.get(key)
-        if child is None:
-            metric = self._by_name[name]
-            if not isinstance(metric, kind):
-                raise TypeError(f"{name} is not a {kind.__name__}")
-            child = metric.labels(**labels) if labels else metric
-            self._children[key] = child
-        return cast("_M", child)
+    def _spread(self, name: MetricName, labels: dict[str, str]) -> Spread:
+        with self._lock:
+            found = self._member(name, Kind.HISTOGRAM, labels)
+            if not isinstance(found, Spread):
+                raise TypeError(f"{name} is no histogram")
+            self._spreads[(name, *labels.items())] = found
+            return found
+
+    def _member(
+        self, name: MetricName, kind: Kind, labels: dict[str, str]
+    ) -> Number | Spread:
+        of, series = self._series[name]
+        if of is not kind:
+            raise TypeError(f"{name} is not a {kind.value.title()}")
+        return series.member(tuple(labels.items()))
 
 
 def undeclared() -> set[str]:

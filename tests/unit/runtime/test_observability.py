@@ -6,6 +6,7 @@ import logging
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from runtime import logs
 from runtime.answers import error_body
@@ -82,6 +83,42 @@ def test_metrics_count_and_render() -> None:
 def test_a_metric_of_another_kind_is_a_mistake() -> None:
     with pytest.raises(TypeError, match="is not a Gauge"):
         Metrics().set("hubgate_authz_decisions_total", 1)
+
+
+def test_labels_in_another_order_are_the_same_and_other_labels_a_mistake() -> None:
+    metrics = Metrics()
+    metrics.inc("hubgate_authz_decisions_total", verdict="deny", reason="expired")
+    metrics.inc("hubgate_authz_decisions_total", 2, reason="expired", verdict="deny")
+
+    assert metrics.render().count(b"hubgate_authz_decisions_total{") == 1
+    found = metrics.value(
+        "hubgate_authz_decisions_total", verdict="deny", reason="expired"
+    )
+    assert found == 3
+    with pytest.raises(ValueError, match="has the labels"):
+        metrics.inc("hubgate_authz_decisions_total", verdict="deny")
+
+
+def test_a_histogram_tells_its_buckets_as_the_library_does() -> None:
+    values = (0.0001, 0.0005, 0.3, 99.0)
+    library = CollectorRegistry()
+    reference = Histogram(
+        *("hubgate_rpc_seconds", "", ("method",)),
+        registry=library,
+        buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
+    )
+    metrics = Metrics()
+    for one in values:
+        reference.labels("/x").observe(one)
+        metrics.observe("hubgate_rpc_seconds", one, method="/x")
+
+    def told(text: bytes) -> list[str]:
+        lines = text.decode().splitlines()
+        return [one for one in lines if one.startswith("hubgate_rpc_seconds_")]
+
+    assert told(metrics.render()) == [
+        one for one in told(generate_latest(library)) if "_created" not in one
+    ]
 
 
 async def test_health_names_the_component_that_is_down_without_its_url() -> None:
