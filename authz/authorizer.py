@@ -1,6 +1,5 @@
 """Finds out what the rule needs to know, and applies it."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from authz import credentials, paths
@@ -18,6 +17,7 @@ from runtime.identity.blacklist import Blacklist, BlacklistUnavailable
 from runtime.identity.tokens import Claims
 from runtime.identity.verifier import Verifier
 from runtime.metrics import Metrics
+from runtime.values import value
 
 
 class OnRedisDown(StrEnum):
@@ -27,7 +27,7 @@ class OnRedisDown(StrEnum):
     ALLOW = "allow"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AccessRequest:
     """What Envoy says about a request; `None` = the header is absent."""
 

@@ -4,13 +4,13 @@ A browser can't set headers on a WebSocket, so `Sec-WebSocket-Protocol: bearer, 
 counts too; the Authorization header wins when both are there.
 """
 
-from dataclasses import dataclass
+from runtime.values import value
 
 _SCHEME = "bearer"
 _SUBPROTOCOL_PARTS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bearer:
     """A token to be verified."""
 
@@ -20,12 +20,12 @@ class Bearer:
         return "Bearer(token=…)"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Missing:
     """No credential at all: a guest."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Malformed:
     """Something that is not one bearer token."""
 

@@ -16,6 +16,7 @@ from runtime.contracts import (
     LimitScope,
 )
 from runtime.identity.tokens import Claims, Rejected
+from runtime.values import value
 
 
 class PolicyMissing(Exception):
@@ -72,7 +73,7 @@ def _policy(
         raise PolicyMissing(str(error)) from error
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Allow:
     """Passes, as this caller; a guest has no user id and no claims."""
 
@@ -82,7 +83,7 @@ class Allow:
     claims: Claims | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deny:
     """Does not pass; `status` is the HTTP status that the client sees."""
 

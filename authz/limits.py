@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from runtime.values import value
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@value
 class Asking:
     """Who asks for what; without `user` a guest, counted by the trusted address."""
 
@@ -22,7 +24,7 @@ class Asking:
     tells_tokens: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ruling:
     """What a limit says; `headers` are the client's, `counters` the ledger's."""
 

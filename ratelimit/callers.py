@@ -1,15 +1,15 @@
 """Who is counted: names for callers that no other caller can have."""
 
 import ipaddress
-from dataclasses import dataclass
 from functools import lru_cache
 
 from runtime.contracts import rate_limit_user
+from runtime.values import value
 
 _IPV6_PREFIX = 64
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Caller:
     """Who is counted: a user, or (without `user`) a client address."""
 

@@ -1,9 +1,7 @@
 """Applies the rules now in force, with a stated behaviour when Redis is away."""
 
-import math
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from ratelimit.callers import Caller
 from ratelimit.rules import Rules
@@ -11,6 +9,7 @@ from ratelimit.store import Charge, CounterStore, CounterUnavailable, Mode, Outc
 from ratelimit.window import Count
 from runtime.contracts import ROLE_ADMIN, ROLE_GUEST, ROLE_MANAGER
 from runtime.metrics import Metrics
+from runtime.values import value
 
 
 class OnRedisDown(StrEnum):
@@ -20,12 +19,12 @@ class OnRedisDown(StrEnum):
     DENY = "deny"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unlimited:
     """No limit applies; nothing was counted."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Counter:
     """One limit that the request was under, as it stood then; times in seconds."""
 
@@ -35,7 +34,7 @@ class Counter:
     reset_s: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limited:
     """Whether the request may pass, and the limit that decided; times in seconds."""
 
@@ -52,6 +51,7 @@ _Pair = tuple[Charge, Count]
 _COUNTED_ROLES = frozenset({ROLE_ADMIN, ROLE_MANAGER, "user", ROLE_GUEST})
 _SHADOWS = (Mode.SHADOW, Mode.SHADOW_LOOK)
 
+_UNLIMITED: Final = Unlimited()
 #: When nobody counts, a client may ask again soon.
 _DENIED_WITHOUT_COUNT = Limited(
     admitted=False, limit=0, remaining=0, reset_s=1, retry_after_s=1
@@ -92,7 +92,7 @@ class Limiter:
     ) -> Verdict:
         """Whether a request may pass; `tokens`: its answer's tokens will be known."""
         charges = self._rules.charges(caller, route, hits, tokens=tokens)
-        verdict = await self._decide(charges) if charges else Unlimited()
+        verdict = _UNLIMITED if not charges else await self._decide(charges)
         # Role names come from tokens: an unbounded label would fill the memory.
         role = caller.role if caller.role in _COUNTED_ROLES else "other"
         self._metrics.inc(
@@ -138,11 +138,9 @@ class Limiter:
 
 
 def _word(verdict: Verdict) -> str:
-    match verdict:
-        case Unlimited():
-            return "unlimited"
-        case Limited(admitted=admitted):
-            return "allow" if admitted else "deny"
+    if isinstance(verdict, Unlimited):
+        return "unlimited"
+    return "allow" if verdict.admitted else "deny"
 
 
 def _verdict(admitted: bool, pairs: list[_Pair]) -> Verdict:  # noqa: FBT001 - a fact, no option
@@ -152,31 +150,30 @@ def _verdict(admitted: bool, pairs: list[_Pair]) -> Verdict:  # noqa: FBT001 - a
     there is nothing else.
     """
     if not pairs:
-        return Unlimited()
-    charge, count = max(
-        pairs,
-        key=lambda pair: (
-            pair[1].retry_ms,
-            pair[0].mode is Mode.ENFORCE,
-            pair[1].used - pair[0].limit,
-        ),
-    )
-    retry_after = _seconds(count.retry_ms)
+        return _UNLIMITED
+    charge, count = pairs[0] if len(pairs) == 1 else max(pairs, key=_weight)
+    counters = tuple([_counter(*pair) for pair in pairs])
+    left, retry_after = charge.limit - count.used, _seconds(count.retry_ms)
     return Limited(
-        admitted=admitted,
-        limit=charge.limit,
-        remaining=max(0, charge.limit - count.used),
-        reset_s=_seconds(count.reset_ms) if admitted else retry_after,
-        retry_after_s=retry_after,
-        counters=tuple(_counter(*pair) for pair in pairs),
+        admitted,
+        charge.limit,
+        max(0, left),
+        _seconds(count.reset_ms) if admitted else retry_after,
+        retry_after,
+        counters,
     )
+
+
+def _weight(pair: _Pair) -> tuple[int, bool, int]:
+    charge, count = pair
+    return count.retry_ms, charge.mode is Mode.ENFORCE, count.used - charge.limit
 
 
 def _counter(charge: Charge, count: Count) -> Counter:
-    left = max(0, charge.limit - count.used)
-    return Counter(charge.rule, charge.limit, left, _seconds(count.reset_ms))
+    left = charge.limit - count.used
+    return Counter(charge.rule, charge.limit, max(0, left), _seconds(count.reset_ms))
 
 
 def _seconds(milliseconds: int) -> int:
     """Rounded up, so that a client that waits as told is never too early."""
-    return math.ceil(milliseconds / 1000)
+    return -(-milliseconds // 1000)

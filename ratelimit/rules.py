@@ -79,19 +79,29 @@ class _Counted:
     who: str | None
     scope: str
     name: str
+    amount: int
+    window_ms: int
+
+    @property
+    def is_budget(self) -> bool:
+        return self.rule.unit is Unit.TOKENS
 
     def charge(self, caller: str, hits: int, mode: Mode) -> Charge:
         key = rate_limit_key(self.who or caller, self.scope)
-        rule = self.rule
-        return Charge(key, rule.amount, rule.per_s * 1000, hits, mode, self.name)
+        return Charge(key, self.amount, self.window_ms, hits, mode, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
     """What a role is under on a route, and what is kept beside that."""
 
-    counted: tuple[_Counted, ...] = ()
-    kept: tuple[_Counted, ...] = ()
+    counted: tuple[_Counted, ...]
+    kept: tuple[_Counted, ...]
+    #: How each is charged before a request; False: only looked at.
+    asked: tuple[tuple[_Counted, Mode, bool], ...]
+    #: The same, where an answer's tokens will be known.
+    asked_tokens: tuple[tuple[_Counted, Mode, bool], ...]
+    cost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,22 +150,11 @@ class Rules:
         token keeps the count.
         """
         terms, who = self._terms(caller.role, route), subject(caller)
-        cost = hits * self.routes.get(route, _ROLE_ONLY).cost
-        charges = []
-        for one in terms.counted:
-            if one.rule.unit is Unit.REQUESTS:
-                mode = Mode.SHADOW if one.rule.shadow else Mode.ENFORCE
-                charges.append(one.charge(who, cost, mode))
-            elif tokens:
-                mode = Mode.SHADOW_LOOK if one.rule.shadow else Mode.LOOK
-                # A budget is spent when not one token is left.
-                charges.append(one.charge(who, 1, mode))
-        charges += [
-            one.charge(who, cost, Mode.SETTLE)
-            for one in terms.kept
-            if one.rule.unit is Unit.REQUESTS
+        cost = hits * terms.cost
+        return [
+            one.charge(who, cost if counts else 1, mode)
+            for one, mode, counts in (terms.asked_tokens if tokens else terms.asked)
         ]
-        return charges
 
     def settlements(self, caller: Caller, route: str, tokens: int) -> list[Charge]:
         """What an answer that took `tokens` costs: it is counted whatever is left."""
@@ -163,7 +162,7 @@ class Rules:
         charges = [
             one.charge(who, tokens, Mode.SETTLE)
             for one in (*terms.counted, *terms.kept)
-            if one.rule.unit is Unit.TOKENS
+            if one.is_budget
         ]
         return list({one.key: one for one in charges}.values())
 
@@ -173,8 +172,9 @@ class Rules:
         place = route if route in self.routes else ""
         terms = self._known.get((known, place))
         if terms is None:
+            cost = self.routes.get(place, _ROLE_ONLY).cost
             counted = tuple(self._counted(known, place))
-            terms = _Terms(counted, tuple(self._kept(known, place)))
+            terms = _terms(counted, tuple(self._kept(known, place)), cost)
             self._known[known, place] = terms
         return terms
 
@@ -204,6 +204,25 @@ class Rules:
             yield _at(Rule(1, per_s, unit), None, RATE_LIMIT_OF_ROLE, "")
 
 
+def _terms(
+    counted: tuple[_Counted, ...], kept: tuple[_Counted, ...], cost: int
+) -> _Terms:
+    with_tokens = [
+        *((one, *_mode(one.rule)) for one in counted),
+        *((one, Mode.SETTLE, True) for one in kept if not one.is_budget),
+    ]
+    asked = (step for step in with_tokens if not step[0].is_budget)
+    return _Terms(counted, kept, tuple(asked), tuple(with_tokens), cost)
+
+
+def _mode(rule: Rule) -> tuple[Mode, bool]:
+    """How a request is charged for a rule, and whether with its cost."""
+    if rule.unit is Unit.REQUESTS:
+        return Mode.SHADOW if rule.shadow else Mode.ENFORCE, True
+    # A budget is spent when not one token is left.
+    return Mode.SHADOW_LOOK if rule.shadow else Mode.LOOK, False
+
+
 def _windows(
     roles: Mapping[str, tuple[Rule, ...] | None],
 ) -> Iterator[tuple[Unit, int]]:
@@ -223,7 +242,8 @@ def _at(rule: Rule, who: str | None, place: str, name: str) -> _Counted:
     is_tokens = rule.unit is Unit.TOKENS
     scope = rate_limit_scope(place, rule.per_s, tokens=is_tokens, shadow=rule.shadow)
     amount = f"{rule.amount} {rule.unit} per {rule.per_s} s"
-    return _Counted(rule, who, scope, f"{name}: {amount}")
+    window_ms = rule.per_s * 1000
+    return _Counted(rule, who, scope, f"{name}: {amount}", rule.amount, window_ms)
 
 
 def _object(name: str, value: object) -> Mapping[str, Any]:

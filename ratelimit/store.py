@@ -2,13 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Protocol
 
 from ratelimit import window
 from ratelimit.window import Bucket, Count
 from runtime.clock import Clock
+from runtime.values import value
 
 
 class CounterUnavailable(Exception):
@@ -32,16 +33,12 @@ class Mode(Enum):
     SHADOW_LOOK = (Adds.NEVER, False)
     SETTLE = (Adds.ALWAYS, False)
 
-    @property
-    def adds(self) -> Adds:
-        return self.value[0]
-
-    @property
-    def denies(self) -> bool:
-        return self.value[1]
+    def __init__(self, adds: Adds, denies: bool) -> None:  # noqa: FBT001 - as in the list
+        self.adds = adds
+        self.denies = denies
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Charge:
     """`hits` on the counter `key`, which admits `limit` in any `window_ms`.
 
@@ -61,7 +58,7 @@ class Charge:
         return adds is Adds.ALWAYS or (adds is Adds.WITH_ROOM and retry_ms == 0)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """Whether all charges were admitted, and each counter's state, in their order."""
 

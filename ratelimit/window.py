@@ -13,9 +13,9 @@ over both.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from runtime.contracts import RATE_LIMIT_PARTS
+from runtime.values import value
 
 SUB_WINDOWS = RATE_LIMIT_PARTS
 
@@ -23,7 +23,7 @@ SUB_WINDOWS = RATE_LIMIT_PARTS
 Bucket = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Count:
     """One counter's state, after the hit if it was admitted.
 

@@ -5,6 +5,7 @@ meaning only together with every reader and writer.
 """
 
 import hashlib
+import re
 from enum import StrEnum
 from typing import Final
 from urllib.parse import quote
@@ -107,6 +108,8 @@ RATE_LIMIT_PARTS: Final = 60
 #: The scope of a role's limits; a route's is "route:" and its escaped id.
 RATE_LIMIT_OF_ROLE: Final = "role"
 _MAX_SUBJECT_CHARACTERS: Final = 64
+#: What quoting leaves as it is: most names, and quoting takes 2 µs to find that out.
+_is_plain: Final = re.compile(r"[A-Za-z0-9_.~-]{1,64}", re.ASCII).fullmatch
 
 
 def rate_limit_key(subject: str, scope: str) -> str:
@@ -116,6 +119,8 @@ def rate_limit_key(subject: str, scope: str) -> str:
 
 def rate_limit_user(user: str) -> str:
     """The subject that stands for a user, and for no other; of bounded length."""
+    if _is_plain(user):
+        return f"u:{user}"
     name = quote(user, safe="")
     if len(name) > _MAX_SUBJECT_CHARACTERS:
         # "#" is escaped above, so no other user can have such a name.

@@ -2,7 +2,7 @@
 
 from authz.limits import Asking, Ruling
 from ratelimit.callers import Caller
-from ratelimit.limiter import Limited, Limiter, Unlimited
+from ratelimit.limiter import Limiter, Unlimited
 from ratelimit.telling import counters, headers
 
 
@@ -17,8 +17,6 @@ class Limits:
         verdict = await self._limiter.decide(
             caller, asking.route, tokens=asking.tells_tokens
         )
-        match verdict:
-            case Unlimited():
-                return None
-            case Limited(admitted=admitted):
-                return Ruling(admitted, headers(verdict), counters(verdict))
+        if isinstance(verdict, Unlimited):
+            return None
+        return Ruling(verdict.admitted, headers(verdict), counters(verdict))
