@@ -1,12 +1,12 @@
-"""Decision -> serialised CheckResponse, put together of parts that are kept.
+"""Decision -> serialised CheckResponse.
 
 The serialised parts of a protobuf message, one after the other, are the whole: members
 are merged, lists are joined (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
-What says nothing of a single request is built once.
+What lets pass is a form that is filled in; the few denials are built one by one.
 """
 
-from functools import lru_cache
-from itertools import starmap
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
@@ -14,6 +14,7 @@ from envoy.service.auth.v3 import external_auth_pb2 as pb
 from envoy.type.v3.http_status_pb2 import HttpStatus
 from google.rpc.code_pb2 import OK, PERMISSION_DENIED
 
+from authz import forms
 from authz.decision import Allow, Decision, Deny
 from authz.limits import Ruling
 from runtime.answers import error_body, limited_body
@@ -50,24 +51,60 @@ _CHALLENGES = {
 
 def write(decision: Decision, ruling: Ruling | None, request_id: str | None) -> bytes:
     """The whole answer; a ruling is one of an allowed request."""
-    who = _who(decision.user_id, decision.role, decision.reason)
-    match decision:
-        case Deny():
-            body = error_body(decision.code, decision.message, request_id)
-            challenge = _CHALLENGES.get(decision.code)
-            headers = {"www-authenticate": challenge} if challenge else {}
-            return who + _denied(decision.status, body, headers)
-        case Allow():
-            passes = _passes(decision.user_id, decision.role)
-            return who + (_ruled(ruling, passes, request_id) if ruling else passes)
+    if isinstance(decision, Allow) and (ruling is None or ruling.admitted):
+        return _allowed(decision, ruling)
+    who = _who(decision)
+    if isinstance(decision, Deny):
+        body = error_body(decision.code, decision.message, request_id)
+        challenge = _CHALLENGES.get(decision.code)
+        headers = {"www-authenticate": challenge} if challenge else {}
+        return who + _denied(decision.status, body, headers)
+    if ruling is None:
+        return who
+    who += _bytes(_in_metadata(METADATA_COUNTERS, ruling.counters))
+    return who + _denied(_TOO_MANY, limited_body(request_id), ruling.headers)
 
 
-def _ruled(ruling: Ruling, passes: bytes, request_id: str | None) -> bytes:
-    counted = _counted(ruling.counters)
-    if not ruling.admitted:
-        body = limited_body(request_id)
-        return counted + _denied(_TOO_MANY, body, dict(ruling.headers))
-    return b"".join((passes, counted, *starmap(_told, ruling.headers.items())))
+def _allowed(decision: Allow, ruling: Ruling | None) -> bytes:
+    texts: list[bytes] = []
+    if decision.user_id is not None:
+        user = decision.user_id.encode()
+        texts += (user, user)
+    names: tuple[str, ...] | None = None
+    if ruling is not None:
+        names = tuple(ruling.headers)
+        texts += map(str.encode, ruling.headers.values())
+        texts.append(ruling.counters.encode())
+    sizes = tuple(map(len, texts))
+    return _form(decision.role, decision.reason, names, sizes) % tuple(texts)
+
+
+@lru_cache(maxsize=4096)
+def _form(
+    role: str, reason: str, names: tuple[str, ...] | None, sizes: tuple[int, ...]
+) -> bytes:
+    """Of an answer that lets pass: the user's id twice, `names` and the counters.
+
+    A guest has no id; `names` is None where no limit was asked.
+    """
+    parts = [
+        forms.fixed(_in_metadata(METADATA_ROLE, role)),
+        forms.fixed(_in_metadata(METADATA_REASON, reason)),
+        forms.fixed(pb.CheckResponse(status={"code": OK}, ok_response={})),
+    ]
+    places: list[Callable[[str], Any]] = []
+    told = 0 if names is None else len(names) + 1
+    if len(sizes) > told:
+        places += (
+            partial(_in_metadata, METADATA_USER_ID),
+            partial(_said, HEADER_USER_ID),
+        )
+    if names is not None:
+        places += (partial(_told, name) for name in names)
+        places.append(partial(_in_metadata, METADATA_COUNTERS))
+    parts += map(forms.form, places, sizes)
+    parts.append(forms.fixed(_said(HEADER_USER_ROLE, role)))
+    return b"".join(parts)
 
 
 def of_session(claims: Claims) -> bytes:
@@ -82,44 +119,38 @@ def of_session(claims: Claims) -> bytes:
     return _bytes(response)
 
 
-@lru_cache(maxsize=10_000)
-def _who(user_id: str | None, role: str, reason: str) -> bytes:
+def _who(decision: Decision) -> bytes:
     response = pb.CheckResponse()
     metadata = response.dynamic_metadata
-    metadata[METADATA_ROLE] = role
-    metadata[METADATA_REASON] = reason
-    if user_id is not None:
-        metadata[METADATA_USER_ID] = user_id
+    metadata[METADATA_ROLE] = decision.role
+    metadata[METADATA_REASON] = decision.reason
+    if decision.user_id is not None:
+        metadata[METADATA_USER_ID] = decision.user_id
     return _bytes(response)
 
 
-@lru_cache(maxsize=10_000)
-def _passes(user_id: str | None, role: str) -> bytes:
+def _in_metadata(name: str, text: str) -> Any:
     response = pb.CheckResponse()
-    response.status.code = OK
-    headers = response.ok_response.headers
-    if user_id is not None:
-        headers.append(_overwriting(HEADER_USER_ID, user_id))
-    headers.append(_overwriting(HEADER_USER_ROLE, role))
-    return _bytes(response)
+    response.dynamic_metadata.fields[name].string_value = text
+    return response
 
 
-@lru_cache(maxsize=10_000)
-def _told(name: str, value: str) -> bytes:
+def _said(name: str, text: str) -> Any:
+    """A header for the upstream."""
+    response = pb.CheckResponse()
+    response.ok_response.headers.append(_overwriting(name, text))
+    return response
+
+
+def _told(name: str, text: str) -> Any:
     """A header for the client, beside what an upstream says of limits of its own."""
     response = pb.CheckResponse()
     option = response.ok_response.response_headers_to_add.add()
-    option.header.key, option.header.value = name, value
-    return _bytes(response)
+    option.header.key, option.header.value = name, text
+    return response
 
 
-def _counted(counters: str) -> bytes:
-    response = pb.CheckResponse()
-    response.dynamic_metadata.fields[METADATA_COUNTERS].string_value = counters
-    return _bytes(response)
-
-
-def _denied(status: int, body: bytes, headers: dict[str, str]) -> bytes:
+def _denied(status: int, body: bytes, headers: Mapping[str, str]) -> bytes:
     response = pb.CheckResponse()
     response.status.code = PERMISSION_DENIED
     denied = response.denied_response

@@ -7,13 +7,13 @@ decision.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from operator import attrgetter
 
-from authz.lines import Template
+from authz.lines import known, quoted, quoted_or_null, template
 from runtime.clock import Clock
+from runtime.values import value
 
 #: A hostile path must not fill the disk.
 MAX_PATH_CHARACTERS = 512
@@ -26,7 +26,7 @@ class AuditScope(StrEnum):
     DENIED = "denied"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Attempt:
     """What is known of a request when it has been decided."""
 
@@ -43,7 +43,6 @@ class Attempt:
 
 
 _FIELDS = tuple(field.name for field in fields(Attempt))
-_values = attrgetter(*_FIELDS)
 
 
 class Audit:
@@ -57,22 +56,43 @@ class Audit:
         scope: AuditScope = AuditScope.ALL,
     ) -> None:
         same = {"level": "info", "logger": "authz.audit", "event": "decision"}
-        self._template = Template(("time", *_FIELDS), {**stamp, **same})
+        self._template = template(("time", *_FIELDS), {**stamp, **same})
         self._clock = clock
         self._write = write
         self._scope = scope
         self._lines: list[str] = []
+        self._second = -1
+        self._begins = ""
 
     def record(self, attempt: Attempt) -> None:
         if self._scope is AuditScope.DENIED and attempt.verdict == "allow":
             return
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
-        now = datetime.fromtimestamp(self._clock.now(), UTC).isoformat()
-        line = self._template.line((now.replace("+00:00", "Z"), *_values(attempt)))
-        self._lines.append(line)
+        self._lines.append(
+            self._template
+            % (
+                *(self._time(), known(attempt.verdict), known(attempt.reason)),
+                *(quoted_or_null(attempt.user), known(attempt.role)),
+                *(quoted_or_null(attempt.token_id), known(attempt.route)),
+                *(known(attempt.method), quoted(attempt.path)),
+                *(quoted(attempt.address), quoted_or_null(attempt.request_id)),
+            )
+        )
 
     def flush(self) -> None:
         lines, self._lines = self._lines, []
         if lines:
             self._write("\n".join(lines) + "\n")
+
+    def _time(self) -> str:
+        """Now, in UTC, as JSON; what a second begins with is kept."""
+        now = self._clock.now()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            begins = datetime.fromtimestamp(second, UTC)
+            self._begins = begins.strftime("%Y-%m-%dT%H:%M:%S")
+        microseconds = int((now - second) * 1_000_000)
+        rest = f".{microseconds:06d}" if microseconds else ""
+        return f'"{self._begins}{rest}Z"'

@@ -14,21 +14,38 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from authz.lines import Template
+from authz.lines import known, quoted_or_null, template
 from runtime.clock import Clock
 from runtime.contracts import ADMISSION_FIELDS, JOURNAL_SUFFIX
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
+from runtime.values import value
 
 log = get_logger(__name__)
 
-_TEMPLATE: Final = Template(ADMISSION_FIELDS, {})
+_LINE: Final = template(ADMISSION_FIELDS, {})
+
+
+@value
+class Admission:
+    """A request that was let pass: contracts.ADMISSION_FIELDS, in their order."""
+
+    id: str | None = None
+    start: str | None = None
+    node: str | None = None
+    incarnation: str | None = None
+    route: str | None = None
+    service: str | None = None
+    method: str | None = None
+    path: str | None = None
+    user_id: str | None = None
+    role: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +79,19 @@ class Journal:
         self._again_at = 0.0
         self._is_failing = False
 
-    def record(self, admission: Mapping[str, str]) -> None:
-        """Keep the values of one request, with contracts.ADMISSION_FIELDS as keys."""
+    def record(self, one: Admission) -> None:
+        """Keep what is said of one request."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._lines.append(_TEMPLATE.line(map(admission.get, ADMISSION_FIELDS)))
+        self._lines.append(
+            _LINE
+            % (
+                *(quoted_or_null(one.id), quoted_or_null(one.start)),
+                *(known(one.node), known(one.incarnation), known(one.route)),
+                *(known(one.service), known(one.method), quoted_or_null(one.path)),
+                *(quoted_or_null(one.user_id), known(one.role), known(one.reason)),
+            )
+        )
 
     def flush(self) -> None:
         """Write what this loop turn brought."""

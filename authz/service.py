@@ -11,7 +11,7 @@ from authz.answers import of_session, write
 from authz.audit import MAX_PATH_CHARACTERS, Attempt, Audit
 from authz.authorizer import AccessRequest, Authorizer
 from authz.decision import Allow, Decision, Policy, PolicyMissing, deny
-from authz.journal import Journal, start_of
+from authz.journal import Admission, Journal, start_of
 from authz.limits import Asking, Limiter, Ruling
 from runtime.contracts import (
     CONTEXT_SERVICE,
@@ -140,23 +140,23 @@ def _attempt(request: Any, decision: Decision, route: str) -> Attempt:
     )
 
 
-def _admission(request: Any, attempt: Attempt) -> dict[str, str]:
-    """The request as the journal keeps it: contracts.ADMISSION_FIELDS."""
+def _admission(request: Any, attempt: Attempt) -> Admission:
+    """The request as the journal keeps it."""
     attributes = request.attributes
     labels = attributes.destination.labels
-    return {
-        "id": attempt.request_id or "",
-        "start": start_of(attributes.request.time),
-        "node": labels.get(LABEL_NODE, ""),
-        "incarnation": labels.get(LABEL_INCARNATION, ""),
-        "route": attempt.route,
-        "service": attributes.context_extensions.get(CONTEXT_SERVICE, ""),
-        "method": attempt.method,
-        "path": attempt.path,
-        "user_id": attempt.user or "",
-        "role": attempt.role,
-        "reason": attempt.reason,
-    }
+    return Admission(
+        attempt.request_id or "",
+        start_of(attributes.request.time),
+        labels.get(LABEL_NODE, ""),
+        labels.get(LABEL_INCARNATION, ""),
+        attempt.route,
+        attributes.context_extensions.get(CONTEXT_SERVICE, ""),
+        attempt.method,
+        attempt.path,
+        attempt.user or "",
+        attempt.role,
+        attempt.reason,
+    )
 
 
 def _read(request: Any) -> AccessRequest:

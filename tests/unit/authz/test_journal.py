@@ -9,7 +9,7 @@ from typing import Any
 
 from authz.audit import Audit
 from authz.authorizer import Authorizer, OnRedisDown
-from authz.journal import Journal, Limits
+from authz.journal import Admission, Journal, Limits
 from authz.service import AuthzService
 from runtime.clock import FakeClock
 from runtime.contracts import ADMISSION_FIELDS, JOURNAL_SUFFIX
@@ -31,7 +31,7 @@ class Room:
 
     async def record(self, name: str) -> None:
         self.clock.advance(0.001)
-        self.journal.record({"id": name})
+        self.journal.record(Admission(name))
         await asyncio.sleep(0)
 
     def segments(self) -> list[Path]:
@@ -97,7 +97,7 @@ async def test_lines_of_one_turn_are_written_together_and_at_once(
 ) -> None:
     room = Room(tmp_path)
     for number in range(5):
-        room.journal.record({"id": str(number)})
+        room.journal.record(Admission(str(number)))
     assert not room.folder.exists()
     await asyncio.sleep(0)
 

@@ -3,7 +3,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.lines import Template
+from authz.lines import known, quoted_or_null, template
 
 texts = st.none() | st.text()
 
@@ -12,7 +12,8 @@ texts = st.none() | st.text()
 def test_a_line_says_what_it_was_given_in_one_line(
     values: list[str | None], same: str | None
 ) -> None:
-    line = Template(("a", "100 %"), {"%s": same}).line(values)
+    form = template(("a", "100 %"), {"%s": same})
+    line = form % (quoted_or_null(values[0]), known(values[1]))
 
     assert json.loads(line) == {"%s": same, "a": values[0], "100 %": values[1]}
     assert len(line.splitlines()) == 1
