@@ -39,12 +39,21 @@ class ErrorAnswer(Shown):
     errors: list[FieldError] = Field(default=[])
 
 
+_SCHEMAS: Final = "#/components/schemas/"
+
+
 def _error(description: str) -> dict[str, Any]:
-    return {
-        "description": description,
-        "model": ErrorAnswer,
-        "content": {"application/json": {"example": _EXAMPLE}},
-    }
+    # By name: given as a model, every route would build a validator of its own.
+    schema = {"$ref": f"{_SCHEMAS}{ErrorAnswer.__name__}"}
+    content = {"schema": schema, "example": _EXAMPLE}
+    return {"description": description, "content": {"application/json": content}}
+
+
+def _error_schemas() -> dict[str, Any]:
+    """Of an error's answer, by name, with its parts."""
+    schema = ErrorAnswer.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+    parts: dict[str, Any] = schema.pop("$defs")
+    return {**parts, ErrorAnswer.__name__: schema}
 
 
 #: Of every operation.
@@ -80,7 +89,9 @@ def describe(app: FastAPI, open_paths: frozenset[str]) -> None:
                 description="Configuration, tokens and usage of the gateway",
                 routes=app.routes,
             )
-            found.setdefault("components", {})["securitySchemes"] = _TOKENS
+            components = found.setdefault("components", {})
+            components["securitySchemes"] = _TOKENS
+            components.setdefault("schemas", {}).update(_error_schemas())
             found["security"] = [{"bearer": []}]
             for path in open_paths & found["paths"].keys():
                 for operation in found["paths"][path].values():

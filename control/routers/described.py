@@ -1,5 +1,6 @@
 """How the OpenAPI document tells of answers, and of parameters read by hand."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -14,9 +15,15 @@ class Shown(BaseModel):
 
 def body_of(model: type[BaseModel], example: object) -> dict[str, Any]:
     """For `openapi_extra`: a body that a handler reads itself."""
+    return body(_schema_of(model), example)
+
+
+@cache
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema(by_alias=True)
     parts = schema.pop("$defs", {})
-    return body(_inlined(schema, parts), example)
+    inlined: dict[str, Any] = _inlined(schema, parts)
+    return inlined
 
 
 def body(schema: dict[str, Any], example: object) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def service_cluster(
     return bytes(cluster)
 
 
+@lru_cache(maxsize=4)
 def control_cluster(name: str, address: Address) -> bytes:
     return bytes(_cluster(name, (instance_of(address),), connect_timeout_s=1.0))
 

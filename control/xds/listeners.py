@@ -4,6 +4,8 @@ Follows Envoy's page "configuring Envoy as an edge proxy" and, for the figures, 
 was measured with 1.40.
 """
 
+from functools import lru_cache
+
 from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptions,
     Http2ProtocolOptions,
@@ -24,6 +26,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.envoy.extensions.request_id.uuid.v3 import UuidRequestIdConfig
 
+from control.edge import Edge
 from control.model import GatewayConfig
 from control.values import seconds
 from control.xds import wire
@@ -43,14 +46,25 @@ STREAM_IDLE_TIMEOUT_S = 300.0
 
 def listener(config: GatewayConfig, deployment: Deployment) -> bytes:
     """The listener; its routes come by RDS, so that they change alone."""
-    manager = _manager(config, deployment)
-    manager.rds = Rds(config_source=wire.ads(), route_config_name=ROUTES_NAME)
-    return _listener(manager, deployment)
+    return _over_ads(config.edge, config.limits.max_request_bytes, deployment)
 
 
 def standalone_listener(config: GatewayConfig, deployment: Deployment) -> bytes:
     """The same without a control plane, for `envoy --mode validate`."""
-    manager = _manager(config, deployment)
+    return _standalone(config.edge, config.limits.max_request_bytes, deployment)
+
+
+@lru_cache(maxsize=4)
+def _over_ads(edge: Edge, max_request_bytes: int, deployment: Deployment) -> bytes:
+    """Kept, for it is most of a snapshot's cost and most changes are of routes."""
+    manager = _manager(edge, max_request_bytes, deployment)
+    manager.rds = Rds(config_source=wire.ads(), route_config_name=ROUTES_NAME)
+    return _listener(manager, deployment)
+
+
+@lru_cache(maxsize=4)
+def _standalone(edge: Edge, max_request_bytes: int, deployment: Deployment) -> bytes:
+    manager = _manager(edge, max_request_bytes, deployment)
     manager.route_config = RouteConfiguration(name=ROUTES_NAME)
     return _listener(manager, deployment)
 
@@ -74,8 +88,9 @@ def _listener(manager: HttpConnectionManager, deployment: Deployment) -> bytes:
     )
 
 
-def _manager(config: GatewayConfig, deployment: Deployment) -> HttpConnectionManager:
-    edge = config.edge
+def _manager(
+    edge: Edge, max_request_bytes: int, deployment: Deployment
+) -> HttpConnectionManager:
     return HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
         stat_prefix=LISTENER_NAME,
@@ -120,7 +135,7 @@ def _manager(config: GatewayConfig, deployment: Deployment) -> HttpConnectionMan
         upgrade_configs=[
             HttpConnectionManagerUpgradeConfig(upgrade_type="websocket", enabled=False)
         ],
-        local_reply_config=local_reply_config(config.edge),
-        http_filters=http_filters(config.limits.max_request_bytes, deployment),
+        local_reply_config=local_reply_config(edge),
+        http_filters=http_filters(max_request_bytes, deployment),
         access_log=access_logs(deployment, edge),
     )

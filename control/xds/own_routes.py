@@ -1,5 +1,7 @@
 """The routes that no document declares: the gateway's own answers and its refusals."""
 
+from functools import cache, lru_cache
+
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
     HeaderValueOptionHeaderAppendAction,
@@ -32,16 +34,22 @@ METRICS_PATH = "/metrics"
 CONTROL_TIMEOUT_S = 5.0
 
 
-def first(edge: Edge, taken: frozenset[str]) -> list[bytes]:
+def first(edge: Edge, taken: frozenset[str]) -> tuple[bytes, ...]:
     """Before all others; paths in `taken` have a route of the document's own."""
+    return _first(edge, taken & {READY_PATH, METRICS_PATH})
+
+
+@lru_cache(maxsize=8)
+def _first(edge: Edge, taken: frozenset[str]) -> tuple[bytes, ...]:
     own = [_refused_methods(edge.methods), _health()]
     if READY_PATH not in taken:
         own += _to_control(READY_PATH, "ready")
     if METRICS_PATH not in taken:
         own += _to_control(METRICS_PATH, "metrics", networks.metrics_only(edge))
-    return [bytes(one) for one in own]
+    return tuple(bytes(one) for one in own)
 
 
+@cache
 def not_found() -> bytes:
     """After all others."""
     return bytes(
