@@ -8,11 +8,9 @@ compresses all the same is decompressed first.
 """
 
 from functools import lru_cache
-from importlib.resources import files
 
 import betterproto2
 from envoy_data_plane.envoy.config.core.v3 import (
-    DataSource,
     RuntimeFeatureFlag,
     TypedExtensionConfig,
 )
@@ -35,7 +33,6 @@ from envoy_data_plane.envoy.extensions.filters.http.json_to_metadata.v3 import (
     JsonToMetadataSelector,
     JsonToMetadataValueType,
 )
-from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.http.sse_to_metadata.v3 import (
     SseToMetadata,
     SseToMetadataProcessingRules,
@@ -121,9 +118,8 @@ def http_filters() -> list[HttpFilter]:
     manager: dict[str, object] = {
         "response_handling": {"token_usage": {"include_unconfigured_routes": True}}
     }
-    script = files("control.xds").joinpath("include_usage.lua").read_text()
     configs = [
-        wire.pack(Lua(default_source_code=DataSource(inline_string=script))),
+        wire.script("include_usage.lua"),
         wire.pack_untyped(_MANAGER_TYPE, manager),
         wire.pack(_stream_reader()),
         *(wire.pack(_decompressor(name)) for name in _LIBRARIES),

@@ -81,8 +81,9 @@ def http_filters(max_request_bytes: int, deployment: Deployment) -> list[HttpFil
     """Every filter of the listener, first to last."""
     return [
         plain_routes.http_filter(),
-        HttpFilter(name=networks.FILTER, typed_config=networks.rbac()),
-        HttpFilter(name=CORS, typed_config=wire.pack(CorsFilter())),
+        # Off, but where a route brings rules for it.
+        HttpFilter(name=networks.FILTER, disabled=True, typed_config=networks.rbac()),
+        HttpFilter(name=CORS, disabled=True, typed_config=wire.pack(CorsFilter())),
         HttpFilter(name=_ADDRESS, typed_config=wire.pack(_client_address())),
         HttpFilter(
             name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz(deployment.calls))

@@ -1,6 +1,7 @@
 """Pieces that every builder needs: packing, structs, durations, gRPC services."""
 
 from datetime import timedelta
+from importlib.resources import files
 
 import betterproto2
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -9,6 +10,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     ApiVersion,
     BackoffStrategy,
     ConfigSource,
+    DataSource,
     GrpcService,
     GrpcServiceEnvoyGrpc,
     HeaderValue,
@@ -19,6 +21,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     RetryPolicyRetryHostPredicate,
     SocketAddress,
 )
+from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import (
     PreviousHostsPredicate,
 )
@@ -47,6 +50,18 @@ def pack_untyped(type_name: str, value: dict[str, object]) -> Any:
     message = typed_struct_pb2.TypedStruct(type_url=_TYPE + type_name, value=body)
     return Any(
         type_url=TYPED_STRUCT, value=message.SerializeToString(deterministic=True)
+    )
+
+
+def script(name: str) -> Any:
+    """A Lua filter with a script that stands beside this file."""
+    text = files("control.xds").joinpath(name).read_text()
+    return pack(
+        Lua(
+            default_source_code=DataSource(inline_string=text),
+            # No route depends on what scripts set: the one that was found stays.
+            clear_route_cache=False,
+        )
     )
 
 

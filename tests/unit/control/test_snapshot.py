@@ -7,6 +7,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2
+from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as manager_pb2,
 )
@@ -326,6 +327,18 @@ def test_the_access_log_goes_where_it_is_told(
     deployment: Deployment, names: list[str]
 ) -> None:
     assert [one.name for one in manager(deployment).access_log] == names
+
+
+def test_a_script_makes_no_request_look_for_its_route_again() -> None:
+    scripts = [
+        lua_pb2.Lua.FromString(one.typed_config.value)
+        for one in manager().http_filters
+        if ".lua" in one.name
+    ]
+
+    assert len(scripts) == 2
+    assert all(one.HasField("clear_route_cache") for one in scripts)
+    assert not any(one.clear_route_cache.value for one in scripts)
 
 
 def test_filters_run_from_identity_to_router() -> None:
