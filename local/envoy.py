@@ -31,6 +31,11 @@ DEFAULT_MAX_CONNECTIONS: Final = 20_000
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
 
 
+def half_the_cores() -> int:
+    """Workers of an Envoy with its sidecars beside it: they need as many cores."""
+    return max(1, len(os.sched_getaffinity(0)) // 2)
+
+
 class EnvoyRoom(EnvironmentModel):
     """What one Envoy may take of its machine."""
 
@@ -38,6 +43,7 @@ class EnvoyRoom(EnvironmentModel):
     envoy_max_connections: int = Field(
         default=DEFAULT_MAX_CONNECTIONS, ge=1, le=10_000_000
     )
+    envoy_concurrency: int = Field(default_factory=half_the_cores, ge=1, le=256)
 
     def placeholders(self) -> dict[str, int]:
         """As the bootstrap names it."""
@@ -54,7 +60,6 @@ class EnvoySettings(EnvoyRoom):
     ads_host: _Name = "127.0.0.1"
     ads_port: int = Field(default=18000, ge=1, le=65535)
     envoy_admin: AddressField = Address(host="127.0.0.1", port=9901)
-    envoy_concurrency: int = Field(default=2, ge=1, le=256)
     envoy_binary: Path | None = None
     envoy_bootstrap: Path = Field(default_factory=packaged_bootstrap)
 

@@ -32,7 +32,6 @@ UPSTREAMS = ("auth", "core", "mcp")
 _LOOPBACK = "127.0.0.1"
 #: Envoy's access log is flushed every 0.2 s; what is pending at TERM would be lost.
 _ACCESS_LOG_FLUSH_S = 0.6
-_DEFAULT_CONCURRENCY = "1"
 #: With it, days of the ledger that are older go to Parquet files.
 _KEEP_DAYS = "HUBGATE_LEDGER_KEEP_DAYS"
 _ARCHIVE_EVERY_S = "3600"
@@ -150,17 +149,17 @@ def envoy(plan: Plan) -> Spec:
     """Envoy; ready when a request passes through the gateway."""
     ports = plan.ports
     bootstrap = plan.data.path / "envoy.yaml"
+    room = _room(plan.settings)
     values = {
         "node_id": plan.environ()["HUBGATE_NODE_ID"],
         "node_cluster": CLUSTER,
         **admin_placeholders(Address(host=_LOOPBACK, port=ports.envoy_admin)),
         "ads_host": _LOOPBACK,
         "ads_port": ports.ads,
-        **_room(plan.settings).placeholders(),
+        **room.placeholders(),
     }
     template = Template(packaged_bootstrap().read_text())
     admin = (_LOOPBACK, ports.envoy_admin)
-    concurrency = plan.settings.environ.get("HUBGATE_ENVOY_CONCURRENCY")
 
     async def ready() -> None:
         await probes.answers(admin, "/ready")
@@ -183,7 +182,7 @@ def envoy(plan: Plan) -> Spec:
             *(str(binaries.envoy()), "-c", str(bootstrap)),
             # Hot restart would tie Envoy's life to the thread that started it.
             *("--disable-hot-restart", "--file-flush-interval-msec", "200"),
-            *("--concurrency", concurrency or _DEFAULT_CONCURRENCY, "-l", "warning"),
+            *("--concurrency", str(room.envoy_concurrency), "-l", "warning"),
             # What it says of fields that we use on purpose, at every start.
             *("--component-log-level", "misc:error"),
         ),

@@ -77,6 +77,16 @@ def test_the_command_line_names_workers_and_flush() -> None:
     assert line[line.index("--file-flush-interval-msec") + 1] == "200"
 
 
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 1), (3, 1), (8, 4)])
+def test_half_the_cores_are_left_to_what_envoy_asks(
+    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    line = argv(Path("/bin/envoy"), EnvoySettings.from_environ({}), "{}")
+
+    assert line[line.index("--concurrency") + 1] == str(workers)
+
+
 @pytest.fixture
 def become(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What the process would have become, in place of becoming it."""
