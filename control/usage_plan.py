@@ -5,7 +5,8 @@ user alone, and of closed days by hour and quarter of an hour without most dimen
 (`parts.py` there).
 A range is cut into as few of them as can be; nothing may reach over the edge of a
 period that is asked for. What is left, less than an hour at each edge, is summed from
-the rows. So an answer is exact for every range and every time zone.
+the rows. Of a day at an edge of which most is asked for, the whole is taken and the
+rest of it taken away. So an answer is exact for every range and every time zone.
 """
 
 from bisect import bisect_left, bisect_right
@@ -41,7 +42,8 @@ class Tiers:
 class Plan:
     """A range, cut up; each part once. Spans exclude their end.
 
-    `hours` are summed by all dimensions, `short_hours` and `quarters` by few.
+    `hours` are summed by all dimensions, `short_hours` and `quarters` by few. What
+    `without` has is in the days and is to be taken away.
     """
 
     months: tuple[date, ...] = ()
@@ -51,6 +53,11 @@ class Plan:
     short_hours: tuple[Span, ...] = ()
     quarters: tuple[Span, ...] = ()
     rows: tuple[Span, ...] = ()
+    without: tuple["Plan", ...] = ()
+
+    def all_rows(self) -> list[Span]:
+        """Of which spans the rows are read."""
+        return [*self.rows, *(span for one in self.without for span in one.all_rows())]
 
 
 def grain(cells: Cells) -> str | None:
@@ -75,6 +82,32 @@ def plan(cells: Cells, tiers: Tiers) -> Plan:
         tiers = Tiers()
     if cells.columns != {USER} or part_grain(cells) is None:
         tiers = replace(tiers, weeks=frozenset())
+    if cells.periods:  # what is taken away would be of another one
+        return _cut_up(cells, tiers)
+    start, end = _rounded(cells, tiers.days)
+    wide = _cut_up(replace(cells, start=start, end=end), tiers)
+    edges = ((start, cells.start), (cells.end, end))
+    without = tuple(
+        _cut_up(replace(cells, start=first, end=last), tiers)
+        for first, last in edges
+        if first < last
+    )
+    return replace(wide, without=without)
+
+
+def _rounded(cells: Cells, days: frozenset[date]) -> Span:
+    """The range, to the edges of days of which it has most."""
+    start, end = cells.start, cells.end
+    first, last = (instant(at.date()) for at in (start, end))
+    if first + _DAY <= last:
+        if start.date() in days and start - first < _DAY / 2:
+            start = first
+        if end.date() in days and end - last > _DAY / 2:
+            end = last + _DAY
+    return start, end
+
+
+def _cut_up(cells: Cells, tiers: Tiers) -> Plan:
     short = frozenset[date]() if part_grain(cells) is None else tiers.days
     quarters = short & tiers.quarters
     start, end = ceil_hour(cells.start), floor_hour(cells.end)
@@ -99,9 +132,7 @@ def plan(cells: Cells, tiers: Tiers) -> Plan:
 
 
 def _is_quarter(at: datetime) -> bool:
-    return floor_hour(at) == at - timedelta(minutes=at.minute) and (
-        at.minute % _QUARTER_MINUTES == 0
-    )
+    return not (at.minute % _QUARTER_MINUTES or at.second or at.microsecond)
 
 
 def _pieces(

@@ -43,10 +43,11 @@ SELECT coalesce(-sum(least({{column}}, 0)), 0)::bigint FROM {TABLE_USAGE_ADJUSTM
 WHERE usage_created_at >= $1 AND usage_created_at < $2
 """  # noqa: S608
 #: Sums over many users: compiling such a query costs more than it saves. A plan for any
-#: span would look at every day's rows.
+#: span would look at every day's rows. What is wanted is in thousands of pages: read in
+#: their order, and ahead, they come several times as fast as in that of an index.
 _SETTINGS: Final = (
     "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; "
-    "SET LOCAL plan_cache_mode = force_custom_plan"
+    "SET LOCAL enable_indexscan = off; SET LOCAL plan_cache_mode = force_custom_plan"
 )
 
 
@@ -120,14 +121,18 @@ class LedgerSnapshot:
     async def cells(self, cells: Cells) -> Found:
         async with self._free:
             parts = plan(cells, _current(await self._tiers(cells.start, cells.end)))
-            await self._need(parts.rows)
+            await self._need(parts.all_rows())
             text, arguments = query(cells, parts)
             rows = await self.connection.fetch(text, *arguments)
-        width, end = len(cells.dimensions), len(cells.dimensions) + 1
+        width, first = len(cells.dimensions), len(cells.dimensions) + 1
+        end = first + len(cells.measures)
         found = [
-            Cell(row[:width], row[width] - 1, row[end:-1]) for row in map(tuple, rows)
+            Cell(row[:width], row[width] - 1, row[first:end])
+            for row in map(tuple, rows)
         ]
-        return Found(found, rows[0]["groups"] if rows else 0)
+        if rows and cells.limit is not None:
+            return Found(found, rows[0]["groups"])
+        return Found(found, len(found))
 
     async def _tiers(self, start: datetime, end: datetime) -> list[asyncpg.Record]:
         key = start.date().replace(day=1), end.date()

@@ -10,6 +10,7 @@ from typing import Final
 from control.usage_plan import Plan, Span, grain, part_grain
 from control.usage_totals import ADJUSTED, ORDERS, USER, Cells
 from runtime.contracts import (
+    FUNCTION_USAGE_SUM,
     LATENCY_BUCKETS,
     LATENCY_EDGES_MS,
     TABLE_USAGE_ADJUSTMENTS,
@@ -35,6 +36,7 @@ _ROW_DIMENSIONS: Final = {
 }
 _COALESCED: Final = re.compile(r"coalesce\((\S+), ''\)")
 _FEW_SPANS: Final = 4
+_CALLS: Final = "requests"
 _LARGEST: Final = 2**31 - 1
 _ROW_MEASURES: Final = {
     **{name: f"coalesce(r.{name}, 0)" for name in USAGE_SUMS},
@@ -56,15 +58,16 @@ _ROW_MEASURES: Final = {
 def query(cells: Cells, plan: Plan) -> tuple[str, list[object]]:
     """The text and its parameters.
 
-    A row is: the dimensions, the number of the period from 1, the measures, and how
-    many such rows there are without limit.
+    A row is: the dimensions, the number of the period from 1, the measures, and, when
+    there is a limit, how many such rows there are without it.
     """
-    return _Query(cells).build(plan)
+    return _Query(cells, plan).build()
 
 
 class _Query:
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: Cells, plan: Plan) -> None:
         self._cells = cells
+        self._plan = plan
         self._arguments = list[object]()
         self._parts = list[str]()
         self._periods = (
@@ -77,7 +80,15 @@ class _Query:
             for column, values in cells.where
         ]
 
-    def build(self, plan: Plan) -> tuple[str, list[object]]:
+    def build(self) -> tuple[str, list[object]]:
+        self._take(self._plan)
+        for one in self._plan.without:
+            first = len(self._parts)
+            self._take(one)
+            self._parts[first:] = map(self._negative, self._parts[first:])
+        return self._text(), self._arguments
+
+    def _take(self, plan: Plan) -> None:
         has_user = USER in self._cells.columns
         by_day, by_month = (
             (TABLE_USAGE_DAILY, TABLE_USAGE_MONTHLY)
@@ -93,7 +104,18 @@ class _Query:
         self._parts_of_days(15, plan.quarters)
         self._rows(plan.rows)
         self._adjustments(plan.rows)
-        return self._text(), self._arguments
+
+    def _negative(self, part: str) -> str:
+        kept = ", ".join([*self._cells.dimensions, "period"])
+        less = ", ".join(f"-{name}" for name in self._summed())
+        return f"SELECT {kept}, {less} FROM ({part}) AS part"  # noqa: S608 - as above
+
+    def _summed(self) -> tuple[str, ...]:
+        """The measures; with the calls where a group may have none after all."""
+        measures = self._cells.measures
+        if not self._plan.without or _CALLS in measures:
+            return measures
+        return (*measures, _CALLS)
 
     def _tier(self, table: str, time: str, starts: Sequence[object]) -> None:
         if not starts:
@@ -132,14 +154,14 @@ class _Query:
         self._spans(table, "start", columns, measures, spans, conditions)
 
     def _rows(self, spans: Sequence[Span]) -> None:
-        measures = {name: _ROW_MEASURES[name] for name in self._cells.measures}
+        measures = {name: _ROW_MEASURES[name] for name in self._summed()}
         table = f"{TABLE_USAGE_LOGS} r"
         for some in _apart(spans):
             self._spans(table, "r.created_at", _ROW_DIMENSIONS, measures, some)
 
     def _adjustments(self, spans: Sequence[Span]) -> None:
         given = {"adjusted_tokens": "a.tokens", "adjusted_credits": "a.credits"}
-        measures = {name: given.get(name, "0") for name in self._cells.measures}
+        measures = {name: given.get(name, "0") for name in self._summed()}
         for some in _apart(spans):
             # Of the rows, too: else a plan is made for the partitions of every day.
             first, last = (
@@ -156,7 +178,7 @@ class _Query:
             )
 
     def _measures(self) -> dict[str, str]:
-        return {name: name for name in self._cells.measures}
+        return {name: name for name in self._summed()}
 
     def _grained(self) -> dict[str, str]:
         """Columns where one of them is kept as text in `value`."""
@@ -234,16 +256,22 @@ class _Query:
     def _text(self) -> str:
         cells = self._cells
         names = ", ".join([*cells.dimensions, "period"])
-        sums = ", ".join(f"sum({name})::bigint AS {name}" for name in cells.measures)
+        sums = [f"{FUNCTION_USAGE_SUM}({name}) AS {name}" for name in cells.measures]
+        if cells.limit is not None:
+            sums.append("count(*) OVER () AS groups")
         if not self._parts:
             return "SELECT WHERE false"
         parts = " UNION ALL ".join(self._parts)
         text = (
-            f"SELECT {names}, {sums}, count(*) OVER () AS groups "  # noqa: S608
+            f"SELECT {names}, {', '.join(sums)} "  # noqa: S608
             f"FROM ({parts}) AS parts GROUP BY {names}"
         )
+        if self._plan.without:
+            text += f" HAVING {FUNCTION_USAGE_SUM}({_CALLS}) > 0"
         if cells.order is not None:
-            order = " + ".join(f"sum({name})" for name in ORDERS[cells.order])
+            order = " + ".join(
+                f"{FUNCTION_USAGE_SUM}({name})" for name in ORDERS[cells.order]
+            )
             text += f" ORDER BY {order} DESC, {names}"
         if cells.limit is not None:
             text += f" LIMIT {self._argument(cells.limit, 'bigint')}"

@@ -347,6 +347,8 @@ TABLE_USAGE_MONTHLY_TOTALS: Final = "usage_monthly_totals"
 TABLE_USAGE_PARTS: Final = "usage_parts"
 TABLE_USAGE_USER_PARTS: Final = "usage_user_parts"
 TABLE_USAGE_WEEKLY: Final = "usage_weekly"
+#: PostgreSQL's own sum of bigint is numeric, which is slow where groups are many.
+FUNCTION_USAGE_SUM: Final = "usage_sum"
 TABLE_USAGE_TIERS: Final = "usage_tiers"
 TABLE_USAGE_MINUTES: Final = "usage_minutes"
 TABLE_USAGE_WATERMARKS: Final = "usage_watermarks"

@@ -1,11 +1,11 @@
 """`GET /api/usage/summary` and `/analytics`: sums of what was used."""
 
-import json
 from collections.abc import Awaitable, Callable, Hashable
 from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
 
 from control import analytics, summary
 from control.audit import Action
@@ -68,7 +68,7 @@ async def _answer(
         is_kept = found is not None
         if found is None:
             try:
-                found = _json(await question(snapshot))
+                found = to_json(await question(snapshot))
             except RowsArchived as gone:
                 raise _split(gone) from None
             deps.answers.put(key, state, found)
@@ -77,12 +77,8 @@ async def _answer(
         "completeThrough": None if instant is None else shown(instant),
     }
     # Two objects with members become one.
-    content = found[:-1] + b"," + _json(now)[1:]
+    content = found[:-1] + b"," + to_json(now)[1:]
     return Response(content, media_type="application/json")
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _split(gone: RowsArchived) -> Exception:

@@ -109,6 +109,37 @@ async def test_answers_are_what_the_rows_and_corrections_add_up_to(
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("sort", ORDERS)
+async def test_who_called_before_or_after_the_range_only_is_no_group(
+    kept: PostgresTotals, url: str, sort: str
+) -> None:
+    """Also where those days' sums are taken, and the rest of them taken away."""
+    day = datetime(2026, 11, 6, tzinfo=UTC)
+    start, end = day + timedelta(hours=3), day + timedelta(days=1, hours=18)
+    within = {"early": start, "late": end - timedelta(seconds=1)}
+    outside = {"before": start - timedelta(seconds=1), "after": end, "both": end}
+    called = [*within.items(), *outside.items(), ("both", start)]
+    async with asyncpg.create_pool(url) as pool:
+        await a_store(pool).write(
+            [a_record(user_id=user, created_at=at) for user, at in called]
+        )
+        await compact(pool, (day + timedelta(days=3)).timestamp())
+    asked = {
+        "groupBy": "userId",
+        "sort": sort,
+        "limit": "3",
+        "startDate": start.isoformat(),
+        "endDate": end.isoformat(),
+    }
+
+    found = await answer(kept, asked)
+
+    assert [one["userId"] for one in found["items"]] == ["both", "early", "late"]
+    assert [one["requests"] for one in found["items"]] == [1, 1, 1]
+    assert found["other"]["groups"] == 0
+
+
+@pytest.mark.integration
 async def test_the_pages_of_groups_add_up_to_the_total(kept: PostgresTotals) -> None:
     asked = {
         "groupBy": "userId,model,route",

@@ -109,3 +109,48 @@ def test_weeks_are_of_users_alone_and_of_no_longer_than_the_range() -> None:
         *(date(2026, 10, 12) + timedelta(days=at) for at in range(6)),
     )
     assert (others.weeks, len(others.days)) == ((), 14)
+
+
+def test_a_day_of_which_most_is_asked_for_is_taken_without_the_rest() -> None:
+    first, last = date(2026, 10, 1), date(2026, 10, 4)
+    days = frozenset(first + timedelta(days=at) for at in range(4))
+    start = datetime(2026, 10, 1, 5, 30, tzinfo=UTC)
+    end = datetime(2026, 10, 4, 18, 10, tzinfo=UTC)
+
+    found = plan(Cells(start=start, end=end), Tiers(days, quarters=days))
+    before, after = found.without
+    midnight, five = start.replace(hour=0, minute=0), start.replace(minute=0)
+    nineteen = end.replace(hour=19, minute=0)
+
+    assert found.days == (first, first + timedelta(days=1), date(2026, 10, 3), last)
+    assert (found.hours, found.short_hours, found.quarters, found.rows) == ((),) * 4
+    assert before.short_hours == ((midnight, five),)
+    assert before.quarters == ((five, start),)
+    assert after.short_hours == ((nineteen, nineteen + timedelta(hours=5)),)
+    assert after.rows == ((end, nineteen),)
+    assert found.all_rows() == [(end, nineteen)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"is_closed": False}, id="a day that is not summed"),
+        pytest.param({"hour": 11}, id="less than half of a day"),
+        pytest.param({"periods": True}, id="periods: the rest may be of another one"),
+    ],
+)
+def test_nothing_is_taken_away_where_that_is_wrong_or_more(
+    change: dict[str, Any],
+) -> None:
+    given = {"is_closed": True, "hour": 18, "periods": False, **change}
+    start = datetime(2026, 10, 1, tzinfo=UTC)
+    end = datetime(2026, 10, 3, given["hour"], tzinfo=UTC)
+    days = {date(2026, 10, 1), date(2026, 10, 2)}
+    if given["is_closed"]:
+        days.add(date(2026, 10, 3))
+    periods = (start,) if given["periods"] else ()
+
+    found = plan(Cells(start=start, end=end, periods=periods), Tiers(frozenset(days)))
+
+    assert found.without == ()
+    assert found.days == (date(2026, 10, 1), date(2026, 10, 2))
