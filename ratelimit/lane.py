@@ -8,11 +8,11 @@ the background, which writes as a decision does, brings it up again.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ratelimit.store import CounterUnavailable
 from runtime.logs import get_logger
-from runtime.redis import Call, RedisUnavailable
+from runtime.redis import RedisUnavailable
 
 log = get_logger(__name__)
 
@@ -29,19 +29,19 @@ _LATE = 1.4
 #: Envoy asks the next process after 0.2 s, and what was counted would count twice.
 _STARVED_DEADLINE_S = 0.15
 
-Send = Callable[[Sequence[Call]], Awaitable[list[Any]]]
+Q = TypeVar("Q")
 #: Told why the lane went down, and None when it is up again.
 Watch = Callable[[str | None], None]
-_Asked = tuple[Call, "asyncio.Future[Any]"]
+_Asked = tuple[Q, "asyncio.Future[Any]"]
 
 
-class Lane:
+class Lane(Generic[Q]):
     """`ask` gives a call's answer or raises CounterUnavailable, both soon."""
 
     def __init__(
         self,
-        send: Send,
-        probe: Callable[[Call], Call],
+        send: Callable[[Sequence[Q]], Awaitable[Sequence[Any]]],
+        probe: Callable[[Q], Q],
         watch: Watch,
         deadline_s: float = DEADLINE_S,
     ) -> None:
@@ -49,7 +49,7 @@ class Lane:
         self._probe_of = probe
         self._watch = watch
         self._deadline_s = deadline_s
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_Asked[Q]] = []
         self._worker: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
 
@@ -57,7 +57,7 @@ class Lane:
     def is_down(self) -> bool:
         return self._prober is not None
 
-    async def ask(self, call: Call) -> Any:
+    async def ask(self, call: Q) -> Any:
         """The answer of Redis to this call.
 
         Raises:
@@ -86,7 +86,7 @@ class Lane:
         finally:
             self._worker = None
 
-    async def _carry(self, batch: list[_Asked]) -> None:
+    async def _carry(self, batch: list[_Asked[Q]]) -> None:
         try:
             answers = await self._in_time([call for call, _ in batch])
         except RedisUnavailable as error:
@@ -105,7 +105,7 @@ class Lane:
             else:
                 future.set_result(answer)
 
-    async def _in_time(self, calls: list[Call]) -> list[Any]:
+    async def _in_time(self, calls: list[Q]) -> Sequence[Any]:
         try:
             async with asyncio.timeout(None) as limit:
                 patience = _Patience(self._deadline_s, limit)
@@ -117,7 +117,7 @@ class Lane:
         except TimeoutError as error:
             raise RedisUnavailable("TimeoutError") from error
 
-    def _go_down(self, reason: str, batch: list[_Asked]) -> None:
+    def _go_down(self, reason: str, batch: list[_Asked[Q]]) -> None:
         failed = [*batch, *self._waiting]
         self._waiting.clear()
         if self._prober is None:
@@ -127,14 +127,14 @@ class Lane:
             if not future.done():
                 future.set_exception(CounterUnavailable(reason))
 
-    async def _probe(self, failed: Call) -> None:
+    async def _probe(self, failed: Q) -> None:
         call = self._probe_of(failed)
         while not await self._answers(call):  # noqa: ASYNC110 - Redis sets no event
             await asyncio.sleep(PROBE_INTERVAL_S)
         self._prober = None
         self._watch(None)
 
-    async def _answers(self, call: Call) -> bool:
+    async def _answers(self, call: Q) -> bool:
         try:
             async with asyncio.timeout(PROBE_DEADLINE_S):
                 await self._send([call])

@@ -1,99 +1,134 @@
--- Several sliding windows, checked together and charged together or not at all.
+-- Sliding windows of many callers: a caller's are checked together, and charged
+-- together or not at all, whatever becomes of the others.
 --
--- KEYS[i]  counter i: msgpack {index, hits, index delta, hits, ...}, oldest first
--- ARGV     sub-windows per window, 1 to write or 0 to look, then for each counter:
---          limit, window in ms, hits,
---          when it adds (0 never, 1 with room, 2 always), 1 if a lack of room denies
--- returns  {admitted 0|1, then for each counter: used, reset ms, retry ms}
+-- KEYS     counters, one caller's after the other's:
+--          msgpack {index, hits, index delta, hits, ...}, oldest first
+-- ARGV[1]  sub-windows per window
+-- ARGV[2]  for each key two bytes, high first: which kind of charge, from 1, and
+--          0x8000 where another caller begins
+-- ARGV[3]  and on, for each kind: limit, window in ms, hits, when it adds (0 never,
+--          1 with room, 2 always), 1 if a lack of room denies, 1 to write or 0 to look
+-- returns  for each caller an error, or {admitted 0|1, then for each counter: used,
+--          reset ms, retry ms}
 --
 -- The same arithmetic as window.py, whose docstring has the theory; the clock is the
 -- server's own, so that replicas with different clocks agree.
 
+local call, unpacked, packed = redis.call, cmsgpack.unpack, cmsgpack.pack
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local parts, writes = tonumber(ARGV[1]), ARGV[2] == '1'
+local parts = tonumber(ARGV[1])
 
-local function load(key, oldest)
-  local indexes, hits, used = {}, {}, 0
-  local packed = redis.call('GET', key)
-  if packed then
-    local flat = cmsgpack.unpack(packed)
-    local index = 0
-    for i = 1, #flat, 2 do
-      index = index + flat[i]
-      if index >= oldest then
-        indexes[#indexes + 1] = index
-        hits[#hits + 1] = flat[i + 1]
-        used = used + flat[i + 1]
-      end
-    end
-  end
-  return indexes, hits, used
-end
-
-local function retry_after(counter)
-  local over = counter.used + counter.cost - counter.limit
-  if over <= 0 then return 0 end
-  for i = 1, #counter.indexes do
-    over = over - counter.hits[i]
-    if over <= 0 then
-      return (counter.indexes[i] + parts + 1) * counter.part - now
-    end
-  end
-  return counter.window
-end
-
-local counters, admitted = {}, 1
-for i = 1, #KEYS do
-  local base = 2 + (i - 1) * 5
-  local window = tonumber(ARGV[base + 2])
-  local counter = {
-    limit = tonumber(ARGV[base + 1]),
+local kinds = {}
+for base = 3, #ARGV, 6 do
+  local window = tonumber(ARGV[base + 1])
+  local part = math.ceil(window / parts)
+  kinds[#kinds + 1] = {
+    limit = tonumber(ARGV[base]),
     window = window,
-    cost = tonumber(ARGV[base + 3]),
-    adds = ARGV[base + 4],
-    part = math.ceil(window / parts),
+    cost = tonumber(ARGV[base + 2]),
+    adds = tonumber(ARGV[base + 3]),
+    denies = ARGV[base + 4] == '1',
+    writes = ARGV[base + 5] == '1',
+    part = part,
+    index = math.floor(now / part),
+    lasts = (parts + 1) * part,
   }
-  counter.index = math.floor(now / counter.part)
-  counter.indexes, counter.hits, counter.used = load(KEYS[i], counter.index - parts)
-  counter.retry = retry_after(counter)
-  if counter.retry > 0 and ARGV[base + 5] == '1' then admitted = 0 end
-  counters[i] = counter
 end
 
-local function charge(key, counter)
-  local indexes, hits = counter.indexes, counter.hits
-  local last = #indexes
-  if last > 0 and indexes[last] >= counter.index then
-    hits[last] = hits[last] + counter.cost
+-- `flat` as it is stored; from `first` on it is in the window, `head` is the index
+-- there and `last` the newest one.
+local function load(key, kind)
+  local stored = call('GET', key)
+  local counter = {flat = {}, first = 1, head = kind.index, last = -1, used = 0}
+  if not stored then return counter end
+  local flat = unpacked(stored)
+  local oldest, index, used, first = kind.index - parts, 0, 0, nil
+  for i = 1, #flat, 2 do
+    index = index + flat[i]
+    if index >= oldest then
+      if not first then
+        first, counter.head = i, index
+      end
+      used = used + flat[i + 1]
+    end
+  end
+  if first then
+    counter.flat, counter.first, counter.last, counter.used = flat, first, index, used
+  end
+  return counter
+end
+
+local function retry_after(counter, kind)
+  local over = counter.used + kind.cost - kind.limit
+  if over <= 0 then return 0 end
+  local flat, index = counter.flat, counter.head
+  for i = counter.first, #flat, 2 do
+    if i > counter.first then index = index + flat[i] end
+    over = over - flat[i + 1]
+    if over <= 0 then return (index + parts + 1) * kind.part - now end
+  end
+  return kind.window
+end
+
+local function charge(key, counter, kind)
+  local flat = counter.flat
+  if counter.first > 1 then
+    flat = {unpack(flat, counter.first)}
+    flat[1] = counter.head
+  end
+  local size = #flat
+  if size == 0 then
+    flat = {kind.index, kind.cost}
+  elseif counter.last >= kind.index then
+    flat[size] = flat[size] + kind.cost
   else
-    indexes[last + 1], hits[last + 1] = counter.index, counter.cost
+    flat[size + 1], flat[size + 2] = kind.index - counter.last, kind.cost
   end
-  counter.used = counter.used + counter.cost
-  local flat, previous = {}, 0
-  for i = 1, #indexes do
-    flat[#flat + 1] = indexes[i] - previous
-    flat[#flat + 1] = hits[i]
-    previous = indexes[i]
-  end
-  redis.call('SET', key, cmsgpack.pack(flat), 'PX', (parts + 1) * counter.part)
+  counter.last = math.max(counter.last, kind.index)
+  counter.used = counter.used + kind.cost
+  call('SET', key, packed(flat), 'PX', kind.lasts)
 end
 
-local function is_due(counter)
-  if not writes or admitted == 0 or counter.cost == 0 then return false end
-  return counter.adds == '2' or (counter.adds == '1' and counter.retry == 0)
+-- One caller, whose keys are from..to.
+local function decide(from, to, kind_of)
+  local counters, admitted = {}, 1
+  for i = from, to do
+    local kind = kind_of[i]
+    local counter = load(KEYS[i], kind)
+    counter.retry = retry_after(counter, kind)
+    if counter.retry > 0 and kind.denies then admitted = 0 end
+    counters[i] = counter
+  end
+  local answer, size = {admitted}, 1
+  for i = from, to do
+    local counter, kind = counters[i], kind_of[i]
+    local fits = kind.adds == 2 or (kind.adds == 1 and counter.retry == 0)
+    if fits and admitted == 1 and kind.writes and kind.cost > 0 then
+      charge(KEYS[i], counter, kind)
+    end
+    answer[size + 1] = counter.used
+    answer[size + 2] = counter.last < 0 and 0
+      or (counter.head + parts + 1) * kind.part - now
+    answer[size + 3] = counter.retry
+    size = size + 3
+  end
+  return answer
 end
 
-local answer = {admitted}
+local answers, kind_of, from = {}, {}, 1
 for i = 1, #KEYS do
-  local counter = counters[i]
-  if is_due(counter) then charge(KEYS[i], counter) end
-  local reset = 0
-  if #counter.indexes > 0 then
-    reset = (counter.indexes[1] + parts + 1) * counter.part - now
+  local high, low = ARGV[2]:byte(2 * i - 1, 2 * i)
+  kind_of[i] = kinds[high % 128 * 256 + low]
+  local next_high = ARGV[2]:byte(2 * i + 1)
+  if not next_high or next_high >= 128 then
+    local done, answer = pcall(decide, from, i, kind_of)
+    if not done then
+      local text = type(answer) == 'table' and answer.err or tostring(answer)
+      -- The server's own errors begin with a code, the interpreter's with a place.
+      answer = {err = text:match('^%u+ ') and text or 'ERR ' .. text}
+    end
+    answers[#answers + 1], from = answer, i + 1
   end
-  answer[#answer + 1] = counter.used
-  answer[#answer + 1] = reset
-  answer[#answer + 1] = counter.retry
 end
-return answer
+return answers

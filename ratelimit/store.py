@@ -36,6 +36,8 @@ class Mode(Enum):
     def __init__(self, adds: Adds, denies: bool) -> None:  # noqa: FBT001 - as in the list
         self.adds = adds
         self.denies = denies
+        #: The same as the script reads it.
+        self.numbers = (adds.value, int(denies))
 
 
 @value

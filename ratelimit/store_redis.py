@@ -1,8 +1,10 @@
-"""Counters in Redis: one script, one round trip, Redis' own clock."""
+"""Counters in Redis: one script for all who ask together, Redis' own clock."""
 
 import asyncio
+import struct
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,11 @@ log = get_logger(__name__)
 _SCRIPT = Path(__file__).with_name("sliding_window.lua")
 _PROBE_WINDOW_MS = 1000
 _WARM_UP_S = 2.0
+#: The first key of a caller, in the script's layout.
+_BEGINS = 0x8000
+
+#: Whose charges, and whether they are written.
+_Asked = tuple[Sequence[Charge], bool]
 
 
 class RedisCounterStore:
@@ -47,13 +54,13 @@ class RedisCounterStore:
         self._metrics = metrics
         self._deadline_s = deadline_s
         self._script = Script(_SCRIPT.read_text("utf-8"))
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, Lane[_Asked]] = {}
         self._line = Line(client)
-        is_one = not is_cluster(client)
-        self._carry = self._line.carry if is_one else each_by_itself(client)
+        self._is_cluster = is_cluster(client)
+        self._carry = each_by_itself(client) if self._is_cluster else self._line.carry
 
     async def charge(self, charges: Sequence[Charge]) -> Outcome:
-        groups = self._groups(charges)
+        groups = self._groups(charges) if self._is_cluster else [charges]
         if len(groups) == 1:
             return await self._ask(charges)
         looks = await asyncio.gather(*(self._ask(one, writes=False) for one in groups))
@@ -75,36 +82,38 @@ class RedisCounterStore:
         """Connect before the first request; an absent Redis is not waited for long."""
         with suppress(RedisUnavailable, TimeoutError):
             async with asyncio.timeout(_WARM_UP_S):
-                await self._send([_probe(([], []))])
+                await self._send([_probe(([], True))])
 
     async def aclose(self) -> None:
         await asyncio.gather(*(lane.aclose() for lane in self._lanes.values()))
         self._line.close()
 
     def _groups(self, charges: Sequence[Charge]) -> list[list[Charge]]:
-        if not is_cluster(self._client):
-            return [list(charges)]
         groups: dict[str, list[Charge]] = {}
         for one in charges:
             groups.setdefault(_tag(one.key), []).append(one)
         return list(groups.values())
 
     async def _ask(self, charges: Sequence[Charge], *, writes: bool = True) -> Outcome:
-        call = _call(charges, writes=writes)
         lane = self._lane(node_name(self._client, charges[0].key))
-        admitted, *numbers = await lane.ask(call)
-        counts = zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True)
-        return Outcome(bool(admitted), tuple(Count(*count) for count in counts))
+        said = await lane.ask((charges, writes))
+        counts = [Count(*said[at : at + 3]) for at in range(1, len(said), 3)]
+        return Outcome(bool(said[0]), tuple(counts))
 
-    def _lane(self, node: str) -> Lane:
+    def _lane(self, node: str) -> Lane[_Asked]:
         lane = self._lanes.get(node)
         if lane is None:
             lane = Lane(self._send, _probe, self._watch(node), self._deadline_s)
             self._lanes[node] = lane
         return lane
 
-    async def _send(self, calls: Sequence[Call]) -> list[Any]:
-        return await self._script.run_many(self._carry, calls)
+    async def _send(self, asked: Sequence[_Asked]) -> list[Any]:
+        # A run begins and ends at the cost of two or three decisions. A cluster takes
+        # the keys of one caller at a time.
+        batches = [[one] for one in asked] if self._is_cluster else [asked]
+        calls = [_call(batch) for batch in batches]
+        answers = await self._script.run_many(self._carry, calls)
+        return [*chain(*map(_of_each, batches, answers))]
 
     def _watch(self, node: str) -> Any:
         def note(reason: str | None) -> None:
@@ -119,21 +128,33 @@ class RedisCounterStore:
         return note
 
 
-def _call(charges: Sequence[Charge], *, writes: bool) -> Call:
-    arguments: list[int] = [SUB_WINDOWS, int(writes)]
-    for one in charges:
-        mode = one.mode
-        arguments += (one.limit, one.window_ms, one.hits)
-        arguments += (mode.adds.value, int(mode.denies))
-    return [one.key for one in charges], arguments
+def _call(asked: Sequence[_Asked]) -> Call:
+    """One run of the script, which says how it wants its arguments."""
+    kinds: dict[tuple[int, ...], int] = {}
+    keys: list[str] = []
+    layout: list[int] = []
+    for charges, writes in asked:
+        begins = _BEGINS
+        for one in charges:
+            kind = (one.limit, one.window_ms, one.hits, *one.mode.numbers, int(writes))
+            layout.append(kinds.setdefault(kind, len(kinds) + 1) | begins)
+            keys.append(one.key)
+            begins = 0
+    packed = struct.pack(f">{len(layout)}H", *layout)
+    return keys, (SUB_WINDOWS, packed, *chain(*kinds))
 
 
-def _probe(failed: Call) -> Call:
-    """A call on the same server that writes, and that no caller's limit feels."""
-    keys, _ = failed
-    tag = _tag(str(keys[0])) if keys else "probe"
+def _of_each(batch: Sequence[_Asked], answer: Any) -> Sequence[Any]:
+    """An answer or an error for each; an error of the run is everybody's."""
+    return [answer] * len(batch) if isinstance(answer, Exception) else answer
+
+
+def _probe(failed: _Asked) -> _Asked:
+    """Asks the same server to write, and no caller's limit feels it."""
+    charges, _ = failed
+    tag = _tag(charges[0].key) if charges else "probe"
     key = rate_limit_key(tag, "probe")
-    return _call([Charge(key, 1_000_000, _PROBE_WINDOW_MS)], writes=True)
+    return [Charge(key, 1_000_000, _PROBE_WINDOW_MS)], True
 
 
 def _tag(key: str) -> str:
@@ -141,7 +162,9 @@ def _tag(key: str) -> str:
 
 
 def _merged(
-    charges: Sequence[Charge], groups: list[list[Charge]], outcomes: Sequence[Outcome]
+    charges: Sequence[Charge],
+    groups: Sequence[Sequence[Charge]],
+    outcomes: Sequence[Outcome],
 ) -> Outcome:
     found = {
         one: count

@@ -182,10 +182,15 @@ class Script:
                 for place, answer in zip(lost, told, strict=True):
                     answers[place] = answer
             for answer in answers:
-                # Subclasses of ResponseError are about the server: READONLY, LOADING.
-                if isinstance(answer, Exception) and type(answer) is not ResponseError:
-                    raise answer
+                for one in answer if isinstance(answer, list) else (answer,):
+                    _check(one)
         return answers
+
+
+def _check(answer: Any) -> None:
+    # Subclasses of ResponseError are about the server: READONLY, LOADING.
+    if isinstance(answer, Exception) and type(answer) is not ResponseError:
+        raise answer
 
 
 def _commands(name: str, script: str, calls: Sequence[Call]) -> list[Command]:

@@ -1,5 +1,6 @@
 """One behaviour of the sliding window, in memory and in Redis."""
 
+import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator
@@ -8,7 +9,14 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from ratelimit.store import Charge, CounterStore, MemoryCounterStore, Mode
+from ratelimit.store import (
+    Charge,
+    CounterStore,
+    CounterUnavailable,
+    MemoryCounterStore,
+    Mode,
+    Outcome,
+)
 from ratelimit.store_redis import RedisCounterStore
 from ratelimit.window import SUB_WINDOWS
 from runtime.clock import FakeClock, SystemClock
@@ -143,6 +151,39 @@ async def test_a_key_that_holds_something_else_is_an_error_and_not_a_pass(
 
     with pytest.raises(Exception, match="Error"):
         await in_redis.charge([charge("rl:{u:g}:role:60")])
+
+
+@pytest.mark.parametrize("spoil", ["text", "list"])
+async def test_a_counter_that_is_spoilt_denies_nobody_who_asks_beside_it(
+    redis_client: Redis, in_redis: RedisCounterStore, spoil: str
+) -> None:
+    keys = [f"rl:{{u:{name}}}:role:60" for name in "kmn"]
+    if spoil == "text":
+        await redis_client.set(keys[1], b"\xff\xff nonsense")
+    else:
+        await redis_client.lpush(keys[1], "of another type")
+    asked = [[charge(key, 2), charge(f"{key}:more", 9)] for key in keys]
+    first, spoilt, last = await asyncio.gather(
+        *map(in_redis.charge, asked), return_exceptions=True
+    )
+
+    assert isinstance(spoilt, CounterUnavailable)
+    assert not in_redis.is_down
+    for one in (first, last):
+        assert isinstance(one, Outcome)
+        assert [count.used for count in one.counts] == [1, 1]
+    assert await redis_client.get(f"{keys[1]}:more") is None
+
+
+async def test_callers_of_one_run_are_counted_in_turn_even_on_one_counter(
+    in_redis: RedisCounterStore,
+) -> None:
+    one, other = charge("rl:{u:p}:role:60", 5), charge("rl:{u:q}:role:60", 1, 7)
+    asked = [[one], [other], [one, replace(one, key="rl:{u:p}:x:60")], [one]]
+    outcomes = await asyncio.gather(*map(in_redis.charge, asked))
+
+    assert [one.admitted for one in outcomes] == [True, False, True, True]
+    assert [one.counts[0].used for one in outcomes] == [1, 0, 2, 3]
 
 
 async def test_memory_and_redis_agree_on_the_same_history(
