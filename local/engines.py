@@ -59,12 +59,14 @@ async def ping_redis(url: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_valkey(data_dir: Path) -> AsyncIterator[str]:
-    """A server with its data there; gives its URL."""
+async def running_valkey(
+    data_dir: Path, socket: Path | None = None
+) -> AsyncIterator[str]:
+    """A server with its data there; gives its URL, by the socket if it has one."""
     (port,) = free_ports(1)
-    server = valkey.prepare(data_dir, port)
+    server = valkey.prepare(data_dir, port, socket)
     async with _running(valkey_spec(server), data_dir, _new_stack()):
-        yield server.url
+        yield server.nearest_url
 
 
 @contextlib.asynccontextmanager

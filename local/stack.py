@@ -114,6 +114,8 @@ class Stack:
         )
         await supervisor.start([services.envoy(plan)], _GATEWAY)
         self._facts = _facts(plan, admin_token)
+        if engines.valkey is not None:  # a person's tools want an address
+            self._facts["redis_url"] = engines.valkey.url
         if settings.demo:
             control = ControlClient(self._facts["control"], admin_token)
             self._facts["tokens"] = await asyncio.to_thread(_demo_tokens, control)
@@ -181,8 +183,9 @@ class Stack:
         own_logins: dict[str, str] = {}
         server, cluster = None, None
         if redis_url is None:
-            server = valkey.prepare(path / "redis", chosen.redis)
-            redis_url = server.url
+            socket = self._data.run / "redis.sock"
+            server = valkey.prepare(path / "redis", chosen.redis, socket)
+            redis_url = server.nearest_url
         if database_url is None:
             cluster = await asyncio.to_thread(postgres.place, path / "postgres")
             database_url = cluster.url(chosen.postgres)

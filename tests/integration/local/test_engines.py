@@ -51,6 +51,20 @@ async def test_valkey_wants_a_password(tmp_path: Path) -> None:
         await stranger.aclose()
 
 
+async def test_valkey_is_near_by_a_socket_and_wants_a_password_there(
+    tmp_path: Path,
+) -> None:
+    socket = tmp_path / "r d.sock"
+    async with running_valkey(tmp_path, socket) as url:
+        assert url.startswith("unix:")
+        assert await _increment(url) == 1
+        assert socket.stat().st_mode & 0o077 == 0
+        stranger = redis.asyncio.from_url("unix://" + url.rpartition("@")[2])
+        with pytest.raises(redis.exceptions.ConnectionError, match="authenticated"):
+            await stranger.ping()
+        await stranger.aclose()
+
+
 def test_valkeys_password_is_in_no_command_line(tmp_path: Path) -> None:
     server = valkey.prepare(tmp_path, 6379)
 
