@@ -127,8 +127,15 @@ def _cut_up(cells: Cells, tiers: Tiers) -> Plan:
         _without(hours, split), lambda one: one[0].date() in short
     )
     fine, rows = _parted(_pieces(cells, start, end, split), is_of_quarters)
-    spans = (_merged(one) for one in (hours, short_hours, fine, rows))
-    return Plan(months, weeks, days, *spans)
+    return Plan(
+        months,
+        weeks,
+        days,
+        hours=_merged(hours),
+        short_hours=_merged(short_hours),
+        quarters=_merged(fine),
+        rows=_merged(rows),
+    )
 
 
 def _is_quarter(at: datetime) -> bool:
