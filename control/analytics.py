@@ -31,6 +31,7 @@ from control.together import together
 from control.trends import BASELINE_WEEKS, HOUR, Hour
 from control.usage_range import PARAMETERS, Asked, measured, named, read_range
 from control.usage_totals import (
+    ADJUSTED,
     MEASURES,
     USER,
     Cell,
@@ -47,6 +48,11 @@ MAX_LIMIT: Final = 50
 MAX_PERIODS: Final = 1000
 KNOWN: Final = (*PARAMETERS, "interval", "sort", "limit")
 SORTS: Final = ("requests", "tokens", "credits")
+_NOTHING: Final = (0,) * len(MEASURES)
+#: Where in sums the figures are that are watched.
+_REQUESTS, _ERRORS, _TOKENS, _CREDITS, _MORE_TOKENS, _MORE_CREDITS = map(
+    MEASURES.index, ("requests", "errors", "tokens", "credits", *ADJUSTED)
+)
 #: Rows of the table of routes.
 _MOST_ROUTES: Final = 100
 
@@ -211,8 +217,11 @@ class _Series:
 
     def _sums(self, start: datetime, end: datetime) -> tuple[int, ...]:
         first, last = (bisect_left(self._starts, one) for one in (start, end))
-        if last - first == 1:
-            return self._parts[first].sums
+        match last - first:
+            case 0:
+                return _NOTHING
+            case 1:
+                return self._parts[first].sums
         return added(self._parts[first:last])
 
     def _hours(self) -> list[Hour]:
@@ -242,12 +251,11 @@ def _is_a_day(span: tuple[datetime, datetime], zone: ZoneInfo) -> bool:
 
 def _values(sums: Sequence[int]) -> Mapping[str, int]:
     """The figures that are watched, corrections included."""
-    values = dict(zip(MEASURES, sums, strict=False))
     return {
-        "requests": values["requests"],
-        "errors": values["errors"],
-        "tokens": values["tokens"] + values["adjusted_tokens"],
-        "credits": values["credits"] + values["adjusted_credits"],
+        "requests": sums[_REQUESTS],
+        "errors": sums[_ERRORS],
+        "tokens": sums[_TOKENS] + sums[_MORE_TOKENS],
+        "credits": sums[_CREDITS] + sums[_MORE_CREDITS],
     }
 
 

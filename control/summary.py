@@ -38,6 +38,7 @@ MAX_CELLS: Final = 10_000
 KNOWN: Final = (*PARAMETERS, "groupBy", "sort", "limit", "offset")
 GROUPS: Final = (*DIMENSIONS, *Unit)
 _NOTHING: Final = (0,) * len(MEASURES)
+_ZEROS: Final = measured(_NOTHING)
 
 Sums = tuple[int, ...]
 
@@ -203,7 +204,11 @@ class _Summary:
         if query.unit is None:
             return None
         return [
-            {"start": start, "end": end, **measured(sums.get(at, _NOTHING))}
+            {
+                "start": start,
+                "end": end,
+                **(measured(sums[at]) if at in sums else _ZEROS),
+            }
             for at, (start, end) in enumerate(self._spans)
         ]
 

@@ -17,10 +17,10 @@ from control.parameters import shown
 from runtime.contracts import LATENCY_EDGES_MS
 
 HOUR: Final = timedelta(hours=1)
-_WEEK: Final = timedelta(days=7)
 #: How many weeks back an hour is compared, and how many of them must be there.
 BASELINE_WEEKS: Final = 8
 _LEAST_WEEKS: Final = 4
+_WEEKS_BACK: Final = [weeks * 7 * 1440 for weeks in range(1, BASELINE_WEEKS + 1)]
 #: Scaled so that for normally distributed values the MAD is the standard deviation.
 _MAD_SCALE: Final = 1.4826
 THRESHOLD: Final = 5.0
@@ -197,17 +197,13 @@ def anomalies(
     if began is None:
         return []
     # By local time: the same hour of the week also where clocks were changed since.
-    known = {
-        one.start.astimezone(zone).replace(tzinfo=None): one
-        for one in hours
-        if one.start >= began
-    }
+    known = {_local_minute(one.start, zone): one for one in hours if one.start >= began}
     found = []
-    for local, one in known.items():
+    for minute, one in known.items():
         if not first <= one.start <= end - HOUR:
             continue
-        weeks = (local - back * _WEEK for back in range(1, BASELINE_WEEKS + 1))
-        before = [known[week].values for week in weeks if week in known]
+        weeks = (known.get(minute - back) for back in _WEEKS_BACK)
+        before = [week.values for week in weeks if week is not None]
         if len(before) >= _LEAST_WEEKS:
             found += [
                 evidence
@@ -217,6 +213,12 @@ def anomalies(
             ]
     found.sort(key=lambda one: (-abs(one["score"]), one["start"], one["metric"]))
     return found[:MOST_ANOMALIES]
+
+
+def _local_minute(at: datetime, zone: ZoneInfo) -> int:
+    """Of the calendar's minutes there, counted through."""
+    local = at.astimezone(zone)
+    return local.toordinal() * 1440 + local.hour * 60 + local.minute
 
 
 def _spread(middle: float) -> float:

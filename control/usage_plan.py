@@ -121,7 +121,7 @@ def _cut_up(cells: Cells, tiers: Tiers) -> Plan:
         within = cuts[bisect_right(cuts, span[0]) : bisect_left(cuts, span[1])]
         return span[0].date() in quarters and all(map(_is_quarter, (*span, *within)))
 
-    split = sorted({floor_hour(one) for one in cuts if floor_hour(one) != one})
+    split = sorted({floor_hour(one) for one in cuts if not _is_hour(one)})
     months, weeks, days, hours = _cut(start, end, tiers, is_whole)
     short_hours, hours = _parted(
         _without(hours, split), lambda one: one[0].date() in short
@@ -136,6 +136,10 @@ def _cut_up(cells: Cells, tiers: Tiers) -> Plan:
         quarters=_merged(fine),
         rows=_merged(rows),
     )
+
+
+def _is_hour(at: datetime) -> bool:
+    return not (at.minute or at.second or at.microsecond)
 
 
 def _is_quarter(at: datetime) -> bool:
