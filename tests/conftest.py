@@ -9,11 +9,13 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 
 import asyncpg
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from local.engines import running_postgres, running_valkey
 from runtime import redis as runtime_redis
 from runtime import settings
+from runtime.lifecycle import collect_seldom
 from runtime.settings import GrpcTransport
 
 START_DEADLINE_S = 60.0
@@ -31,6 +33,21 @@ def pytest_configure() -> None:
             del environ[name]
     if TRANSPORT in environ:
         settings.DEFAULT_GRPC_TRANSPORT = GrpcTransport(environ[TRANSPORT])
+    _log_plainly()
+
+
+def _log_plainly() -> None:
+    """A traceback with colours and all its variables takes seconds."""
+    *processors, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[*processors, plain])
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: looking through it again and again was 20 % of all."""
+    collect_seldom()
 
 
 @contextmanager

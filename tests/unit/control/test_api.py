@@ -3,6 +3,8 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
+from fastapi import FastAPI
 
 from control.api import create_app
 from runtime.identity.tokens import Claims
@@ -14,11 +16,21 @@ ROUTE = {"path": "/a", "service": "core"}
 CONFIG = "/control/v1"
 
 
-@pytest.fixture
-async def parts() -> Parts:
+async def started() -> Parts:
     parts = Parts()
     await parts.changes.start(a_config({"id": "first", "path": "/first"}))
     return parts
+
+
+@pytest.fixture
+async def parts() -> Parts:
+    return await started()
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def closed_app() -> FastAPI:
+    """One for all requests that get nowhere: most of their time is making it."""
+    return create_app((await started()).deps())
 
 
 @pytest.fixture
@@ -28,9 +40,11 @@ async def api(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def a_client(parts: Parts, *, signs: bool = True) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(
-        create_app(parts.deps(signs=signs)), raise_app_exceptions=False
-    )
+    return client_of(create_app(parts.deps(signs=signs)))
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://c", headers=ADMIN)
 
 
@@ -68,10 +82,11 @@ PATHS = [
     ],
 )
 async def test_every_path_asks_for_a_token(
-    api: httpx.AsyncClient, method: str, path: str, header: str, code: str
+    closed_app: FastAPI, method: str, path: str, header: str, code: str
 ) -> None:
     headers = {"authorization": header.encode()}
-    answer = await api.request(method, path, headers=headers)  # type: ignore[arg-type]  # bytes, for what is not ASCII
+    async with client_of(closed_app) as api:
+        answer = await api.request(method, path, headers=headers)  # type: ignore[arg-type]  # bytes, for what is not ASCII
 
     assert answer.status_code == 401
     assert answer.json()["code"] == code

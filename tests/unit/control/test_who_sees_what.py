@@ -8,6 +8,8 @@ from uuid import UUID
 
 import httpx
 import pytest
+import pytest_asyncio
+from fastapi import FastAPI
 
 from control.api import create_app
 from control.audit import Action
@@ -83,22 +85,40 @@ def a_row(number: int, user: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def parts() -> Parts:
+def with_rows() -> Parts:
     parts = Parts()
     users = ("u-1", "u-2", "u-3", "m-1", "a-1")
     parts.usage.rows = [a_row(n, user) for n, user in enumerate(users)]
     return parts
 
 
-@pytest.fixture
-async def api(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+async def an_app(parts: Parts) -> FastAPI:
     usage = {"manager_sees": {"m-1": ["u-3"], "u-1": ["u-2"]}}
     config = a_config()
     changed = type(config).model_validate({**config.document(), "usage": usage})
     await parts.changes.start(changed)
-    transport = httpx.ASGITransport(create_app(parts.deps()))
-    async with httpx.AsyncClient(transport=transport, base_url="http://c") as client:
+    return create_app(parts.deps())
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app)
+    return httpx.AsyncClient(transport=transport, base_url="http://c")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def read_app() -> FastAPI:
+    """One for all cells of the table: most of their time is making it."""
+    return await an_app(with_rows())
+
+
+@pytest.fixture
+def parts() -> Parts:
+    return with_rows()
+
+
+@pytest.fixture
+async def api(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(await an_app(parts)) as client:
         yield client
 
 
@@ -109,9 +129,10 @@ def headers(caller: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(("path", "caller", "status"), CELLS)
 async def test_each_caller_gets_what_the_table_says(
-    api: httpx.AsyncClient, path: str, caller: str, status: int
+    read_app: FastAPI, path: str, caller: str, status: int
 ) -> None:
-    answer = await api.get(path, headers=headers(caller))
+    async with client_of(read_app) as api:
+        answer = await api.get(path, headers=headers(caller))
 
     assert answer.status_code == status
 
@@ -237,8 +258,7 @@ async def test_too_many_exports_are_refused_and_their_places_come_back(
         stream = deps.exports.stream(query, "u-1")
         await anext(stream)
         running.append(stream)
-    transport = httpx.ASGITransport(create_app(deps))
-    async with httpx.AsyncClient(transport=transport, base_url="http://c") as client:
+    async with client_of(create_app(deps)) as client:
         refused = await client.get("/api/usage/export", headers=headers("user"))
         another = await client.get("/api/usage/export", headers=headers("manager"))
         for stream in running:
