@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from runtime.clock import Clock, FakeClock
-from runtime.migrations import migrate
 from runtime.postgres import connect_pool
 from usage_sink.chain import Chain
 from usage_sink.events import UsageEvent, read
@@ -33,8 +32,7 @@ def a_record(id_: UUID | None = None, **changes: Any) -> UsageRecord:
 
 @asynccontextmanager
 async def a_ledger(url: str) -> AsyncIterator[asyncpg.Pool]:
-    """A migrated database with the partitions around START."""
-    await migrate(url, package="usage_sink")
+    """A migrated database, given the partitions around START."""
     pool = await connect_pool(
         url, max_size=4, command_timeout_s=10, connect_deadline_s=5
     )

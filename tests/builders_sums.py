@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from control.usage_totals import MemoryTotals
 from runtime.contracts import UsageSource
-from runtime.migrations import migrate
 from tests.builders_ledger import a_record, a_store
 from usage_sink.adjustments import Adjustment
 from usage_sink.compaction import compact
@@ -65,8 +64,7 @@ ADJUSTMENTS: Final = [
 
 
 async def fill(url: str) -> None:
-    """Most days are summed, some of them are stale, and some have late corrections."""
-    await migrate(url, package="usage_sink")
+    """A migrated database: most days are summed, some stale, some corrected late."""
     async with asyncpg.create_pool(url) as pool:
         store = a_store(pool)
         await store.write(RECORDS[:-40])

@@ -5,10 +5,15 @@ import os
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
 
 import asyncpg
 import pytest
+import pytest_asyncio
 import structlog
 from redis.asyncio import Redis
 
@@ -16,6 +21,7 @@ from local.engines import running_postgres, running_valkey
 from runtime import redis as runtime_redis
 from runtime import settings
 from runtime.lifecycle import collect_seldom
+from runtime.migrations import migrate
 from runtime.settings import GrpcTransport
 
 START_DEADLINE_S = 60.0
@@ -103,18 +109,41 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-async def fresh_database_url(database_url: str) -> AsyncIterator[str]:
-    """An empty database of the test's own."""
+@asynccontextmanager
+async def a_database(server: str, template: str = "template1") -> AsyncIterator[str]:
+    """A database as `template` is, dropped afterwards; `server` is any other's URL."""
     name = f"test_{uuid.uuid4().hex}"
-    admin = await asyncpg.connect(database_url)
+    admin = await asyncpg.connect(server)
     try:
-        await admin.execute(f'CREATE DATABASE "{name}"')
-        base, _, _ = database_url.partition("?")
+        await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        base, _, _ = server.partition("?")
         yield base.rpartition("/")[0] + f"/{name}"
         await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     finally:
         await admin.close()
+
+
+@pytest.fixture
+async def fresh_database_url(database_url: str) -> AsyncIterator[str]:
+    """An empty database of the test's own."""
+    async with a_database(database_url) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def migrated_template(database_url: str) -> AsyncIterator[str]:
+    """The name of a database with everybody's tables: a copy costs a fifth of them."""
+    async with a_database(database_url) as url:
+        for package in ("usage_sink", "control"):
+            await migrate(url, package)
+        yield url.rpartition("/")[2]
+
+
+@pytest.fixture
+async def migrated_url(database_url: str, migrated_template: str) -> AsyncIterator[str]:
+    """A database of the test's own, with all tables and no row."""
+    async with a_database(database_url, migrated_template) as url:
+        yield url
 
 
 @pytest.fixture

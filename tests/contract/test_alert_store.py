@@ -23,8 +23,8 @@ LATER = NOW + timedelta(days=1)
 
 
 @pytest.fixture
-async def database(fresh_database_url: str) -> AsyncIterator[Database]:
-    database = Database(fresh_database_url, 5.0, CLOCK)
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url, 5.0, CLOCK)
     assert await database.connect(asyncio.Event())
     yield database
     await database.close()

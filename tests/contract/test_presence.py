@@ -18,7 +18,7 @@ DAY_S = 86_400
     params=["memory", pytest.param("postgres", marks=pytest.mark.integration)]
 )
 async def presence(
-    request: pytest.FixtureRequest, fresh_database_url: str
+    request: pytest.FixtureRequest, migrated_url: str
 ) -> AsyncIterator[Presence]:
     """Requests 1 to 3 have rows."""
     if request.param == "memory":
@@ -26,7 +26,7 @@ async def presence(
         memory.rows = {a_key(number) for number in (1, 2, 3)}
         yield memory
         return
-    async with a_ledger(fresh_database_url) as pool:
+    async with a_ledger(migrated_url) as pool:
         records = []
         for number in (1, 2, 3):
             record, (id_, start) = a_record(), a_key(number)
@@ -34,7 +34,7 @@ async def presence(
             event = replace(record.event, id=type(record.event.id)(int=id_))
             records.append(replace(record, event=replace(event, created_at=at)))
         await a_store(pool).write(records)
-        postgres = PostgresPresence(fresh_database_url, 5.0)
+        postgres = PostgresPresence(migrated_url, 5.0)
         yield postgres
         postgres.close()
 
@@ -52,9 +52,9 @@ async def test_an_id_at_another_instant_is_another_request(presence: Presence) -
 
 
 @pytest.mark.integration
-async def test_many_are_asked_for_in_turns(fresh_database_url: str) -> None:
-    async with a_ledger(fresh_database_url):
-        presence = PostgresPresence(fresh_database_url, 5.0)
+async def test_many_are_asked_for_in_turns(migrated_url: str) -> None:
+    async with a_ledger(migrated_url):
+        presence = PostgresPresence(migrated_url, 5.0)
         absent = await presence.absent([a_key(number) for number in range(4500)])
         presence.close()
     assert len(absent) == 4500

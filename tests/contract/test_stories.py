@@ -13,7 +13,6 @@ from control.explain_postgres import PostgresStories
 from control.store import Status
 from control.store_postgres import PostgresConfigStore
 from runtime.clock import SystemClock
-from runtime.migrations import migrate
 from tests.builders_ledger import a_store
 from usage_sink.events import UsageEvent, read
 from usage_sink.prices import NO_PRICES
@@ -37,9 +36,8 @@ def a_record(number: int, at: float) -> UsageRecord:
 
 
 @pytest.fixture
-async def database(fresh_database_url: str) -> AsyncIterator[Database]:
-    await migrate(fresh_database_url, package="usage_sink")
-    database = Database(fresh_database_url, 5.0, SystemClock())
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url, 5.0, SystemClock())
     assert await database.connect(asyncio.Event())
     yield database
     await database.close()

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def totals(fresh_database_url: str) -> AsyncIterator[PostgresTotals]:
-    await fill(fresh_database_url)
-    database = Database(fresh_database_url, 5.0, SystemClock())
+async def totals(migrated_url: str) -> AsyncIterator[PostgresTotals]:
+    await fill(migrated_url)
+    database = Database(migrated_url, 5.0, SystemClock())
     assert await database.connect(asyncio.Event())
     yield PostgresTotals(database)
     await database.close()
@@ -32,11 +32,11 @@ async def requests(snapshot: Snapshot) -> int:
 
 
 async def test_a_row_that_comes_meanwhile_is_in_neither(
-    totals: PostgresTotals, fresh_database_url: str
+    totals: PostgresTotals, migrated_url: str
 ) -> None:
     async with totals.snapshot() as snapshot:
         before = await requests(snapshot)
-        async with asyncpg.create_pool(fresh_database_url) as pool:
+        async with asyncpg.create_pool(migrated_url) as pool:
             await a_store(pool).write([a_record(created_at=FIRST)])
         async with snapshot.beside() as other:
             both = await asyncio.gather(requests(snapshot), requests(other))

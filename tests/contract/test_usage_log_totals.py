@@ -20,9 +20,9 @@ from tests.builders_sums import fill, instants
 
 
 @pytest.fixture
-async def url(fresh_database_url: str) -> str:
-    await fill(fresh_database_url)
-    return fresh_database_url
+async def url(migrated_url: str) -> str:
+    await fill(migrated_url)
+    return migrated_url
 
 
 @pytest.fixture

@@ -22,17 +22,17 @@ _GONE = date(2026, 10, 27)
 
 
 @pytest.fixture
-async def url(fresh_database_url: str) -> str:
+async def url(migrated_url: str) -> str:
     """A ledger with days that are closed, stale, archived, and with none of that."""
-    await fill(fresh_database_url)
-    async with asyncpg.create_pool(fresh_database_url) as pool:
+    await fill(migrated_url)
+    async with asyncpg.create_pool(migrated_url) as pool:
         await pool.execute(
             "INSERT INTO usage_archives (day, file, rows, tokens, credits, sha256, "
             "dropped_at) VALUES ($1, 'f', 1, 1, 1, 's', now())",
             _GONE,
         )
         await pool.execute(f"DROP TABLE usage_logs_{_GONE:%Y%m%d}")
-    return fresh_database_url
+    return migrated_url
 
 
 @pytest.fixture

@@ -44,17 +44,17 @@ def a_row(number: int) -> UsageRecord:
 
 
 @pytest.fixture
-async def pool(fresh_database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    async with a_ledger(fresh_database_url) as pool:
+async def pool(migrated_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with a_ledger(migrated_url) as pool:
         yield pool
 
 
 @pytest.fixture
 async def database(
-    fresh_database_url: str,
+    migrated_url: str,
     pool: asyncpg.Pool,  # noqa: ARG001 - it makes the tables
 ) -> AsyncIterator[Database]:
-    database = Database(fresh_database_url, 5.0, SystemClock())
+    database = Database(migrated_url, 5.0, SystemClock())
     assert await database.connect(asyncio.Event())
     yield database
     await database.close()
@@ -139,7 +139,7 @@ class Ledger:
 
 
 @pytest.fixture
-def loop_of_ledger(database_url: str) -> Any:
+def loop_of_ledger(database_url: str, migrated_template: str) -> Any:
     name = f"test_{uuid4().hex}"
     url = database_url.partition("?")[0].rpartition("/")[0] + f"/{name}"
 
@@ -158,7 +158,8 @@ def loop_of_ledger(database_url: str) -> Any:
         return database, [dict(row) for row in found]
 
     with asyncio.Runner() as runner:
-        runner.run(on_server(f'CREATE DATABASE "{name}"'))
+        copied = f'CREATE DATABASE "{name}" TEMPLATE "{migrated_template}"'
+        runner.run(on_server(copied))
         database, rows = runner.run(filled())
         yield Ledger(runner, PostgresUsageQueries(database), MemoryUsageQueries(rows))
         runner.run(database.close())

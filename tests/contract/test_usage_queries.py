@@ -22,7 +22,6 @@ from control.usage import COLUMNS, Cursor, Sort, Statuses, UsageFilter, UsageQue
 from control.usage_postgres import PostgresUsageQueries
 from runtime.clock import SystemClock
 from runtime.contracts import Outcome, UsageSource
-from runtime.migrations import migrate
 from tests.builders_ledger import a_store
 from usage_sink.completeness import Basis, count_admitted, publish, published
 from usage_sink.completeness import Watermark as Mark
@@ -59,9 +58,8 @@ def as_row(record: UsageRecord) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def ledger(fresh_database_url: str) -> AsyncIterator[Database]:
-    await migrate(fresh_database_url, package="usage_sink")
-    database = Database(fresh_database_url, 5.0, SystemClock())
+async def ledger(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url, 5.0, SystemClock())
     assert await database.connect(asyncio.Event())
     await a_store(database.pool).write(RECORDS)
     yield database
@@ -142,10 +140,9 @@ async def test_without_a_database_the_answer_is_unavailable() -> None:
 
 @pytest.mark.integration
 async def test_what_a_sink_claims_and_counts_is_what_control_reads(
-    fresh_database_url: str,
+    migrated_url: str,
 ) -> None:
-    await migrate(fresh_database_url, package="usage_sink")
-    database = Database(fresh_database_url, 5.0, SystemClock())
+    database = Database(migrated_url, 5.0, SystemClock())
     assert await database.connect(asyncio.Event())
     start, minute = START.timestamp(), START.replace(second=0, microsecond=0)
     counted = Counter({("b", int(minute.timestamp())): 3, ("a", 60): 1})
@@ -251,9 +248,9 @@ async def test_totals_have_the_corrections_of_their_rows(ledger: Database) -> No
 
 @pytest.mark.integration
 async def test_a_question_that_takes_too_long_is_stopped(
-    fresh_database_url: str,
+    migrated_url: str,
 ) -> None:
-    database = Database(fresh_database_url, 5.0, SystemClock(), query_timeout_s=0.2)
+    database = Database(migrated_url, 5.0, SystemClock(), query_timeout_s=0.2)
     assert await database.connect(asyncio.Event())
     try:
         with pytest.raises(QueryTimeout):

@@ -36,8 +36,8 @@ def poison() -> UsageRecord:
 
 
 @pytest.fixture
-async def ledger(fresh_database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    async with a_ledger(fresh_database_url) as pool:
+async def ledger(migrated_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with a_ledger(migrated_url) as pool:
         yield pool
 
 
@@ -216,7 +216,7 @@ class TestInPostgres:
             await a_store(ledger).write([a_record()])
 
     async def test_the_migrations_make_what_the_schema_says(
-        self, fresh_database_url: str, ledger: asyncpg.Pool
+        self, migrated_url: str, ledger: asyncpg.Pool
     ) -> None:
         def differences(connection: Connection) -> list[Any]:
             options = {
@@ -229,7 +229,7 @@ class TestInPostgres:
             context = MigrationContext.configure(connection, opts=options)
             return list(compare_metadata(context, metadata))
 
-        url = fresh_database_url.replace("postgresql:", "postgresql+asyncpg:")
+        url = migrated_url.replace("postgresql:", "postgresql+asyncpg:")
         engine = create_async_engine(url)
         async with engine.connect() as connection:
             assert await connection.run_sync(differences) == []

@@ -41,8 +41,8 @@ SELECT count(*) FROM current JOIN (
 
 
 @pytest.fixture
-async def pool(fresh_database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    async with a_ledger(fresh_database_url) as pool:
+async def pool(migrated_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with a_ledger(migrated_url) as pool:
         yield pool
 
 
@@ -155,12 +155,12 @@ async def test_who_sums_waits_for_who_writes_and_sees_the_rows(
 
 
 async def test_sums_made_again_by_hand_make_the_days_stale(
-    pool: asyncpg.Pool, fresh_database_url: str
+    pool: asyncpg.Pool, migrated_url: str
 ) -> None:
     await write(pool, FIRST)
     await compact(pool, NOW.timestamp())
 
-    await rebuild(fresh_database_url, FIRST.date(), FIRST.date())
+    await rebuild(migrated_url, FIRST.date(), FIRST.date())
 
     assert ("day", "10-30") not in await current(pool)
     assert ("month", "10-01") not in await current(pool)
@@ -193,17 +193,17 @@ def test_a_month_is_due_when_all_its_days_are_summed() -> None:
     ],
 )
 async def test_a_sum_that_was_changed_is_found_and_made_again(
-    pool: asyncpg.Pool, fresh_database_url: str, table: str, period: str
+    pool: asyncpg.Pool, migrated_url: str, table: str, period: str
 ) -> None:
     await write(pool, FIRST - timedelta(days=4), FIRST, LAST_OCTOBER)
     await compact(pool, NOW.timestamp())
-    before = await verify(fresh_database_url, None)
+    before = await verify(migrated_url, None)
     await pool.execute(f"UPDATE {table} SET tokens = tokens + 1")
 
-    found = await verify(fresh_database_url, None)
-    await rebuild(fresh_database_url, date(2026, 10, 1), date(2026, 10, 31))
+    found = await verify(migrated_url, None)
+    await rebuild(migrated_url, date(2026, 10, 1), date(2026, 10, 31))
     await compact(pool, NOW.timestamp())
-    after = await verify(fresh_database_url, None)
+    after = await verify(migrated_url, None)
 
     assert before.is_good
     assert any(

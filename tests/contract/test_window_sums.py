@@ -14,7 +14,6 @@ from control.usage import COLUMNS
 from control.window_sums import ANYTHING, Filter, MemoryWindowSums, Window, WindowSums
 from control.window_sums_postgres import PostgresWindowSums
 from runtime.clock import SystemClock
-from runtime.migrations import migrate
 from tests.builders_ledger import a_store
 from usage_sink.events import UsageEvent, read
 from usage_sink.prices import NO_PRICES
@@ -47,9 +46,8 @@ def as_row(record: UsageRecord) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def ledger(fresh_database_url: str) -> AsyncIterator[Database]:
-    await migrate(fresh_database_url, package="usage_sink")
-    database = Database(fresh_database_url, 5.0, SystemClock())
+async def ledger(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url, 5.0, SystemClock())
     assert await database.connect(asyncio.Event())
     await a_store(database.pool).write(RECORDS)
     yield database

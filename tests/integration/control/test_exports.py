@@ -93,14 +93,14 @@ class Room:
 
 
 @pytest.fixture
-async def room(fresh_database_url: str, tmp_path: Path) -> AsyncIterator[Room]:
-    async with a_ledger(fresh_database_url) as pool:
+async def room(migrated_url: str, tmp_path: Path) -> AsyncIterator[Room]:
+    async with a_ledger(migrated_url) as pool:
         for day in range(3):
             date = (DAY + timedelta(days=day)).date()
             await pool.execute("SELECT usage_logs_make_partition($1)", date)
         store = a_store(pool)
         await store.write([a_row(n, n // 10) for n in range(30)])
-        database = Database(fresh_database_url, 5.0, SystemClock())
+        database = Database(migrated_url, 5.0, SystemClock())
         assert await database.connect(asyncio.Event())
         parts = Parts()
         await parts.changes.start(a_config())

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from runtime.clock import SystemClock
+from runtime.migrations import migrate
 from tests.builders import a_token
 from tests.builders_control import ADMIN_TOKEN
 from tests.builders_ledger import a_ledger, a_record, a_store
@@ -32,7 +33,9 @@ EXAMPLES = "4"
 async def address(environ: dict[str, str]) -> AsyncIterator[str]:
     """A control with a few rows in its ledger."""
     now = datetime.fromtimestamp(SystemClock().now(), UTC)
-    async with a_ledger(environ["HUBGATE_DATABASE_URL"]) as pool:
+    url = environ["HUBGATE_DATABASE_URL"]
+    await migrate(url, "usage_sink")
+    async with a_ledger(url) as pool:
         await a_store(pool).write(
             [
                 a_record(created_at=now - timedelta(hours=hours), user_id=user)

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from control.database import Database
 from control.store import Status
@@ -19,6 +20,7 @@ from runtime.clock import SystemClock
 from runtime.migrations import migrate
 from runtime.postgres import DatabaseUnavailable, connect_pool, open_schema
 from tests.builders_ledger import START, a_record, a_store
+from tests.conftest import a_database
 from usage_sink import archive
 from usage_sink.partitions import make_partitions
 from usage_sink.store import Written
@@ -52,18 +54,26 @@ def secret_of(login: str) -> str:
     return f"{login}'s $$ sëcret/@"
 
 
-@pytest.fixture
-async def installed(fresh_database_url: str, tmp_path: Path) -> Installed:
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def installed(
+    database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Installed]:
+    async with a_database(database_url) as url:
+        await install(url, tmp_path_factory.mktemp("logins"))
+        yield Installed(url)
+
+
+async def install(url: str, folder: Path) -> None:
     files = {}
     for variable, login in (
         ("USAGE_SINK", "hubgate_usage_sink"),
         ("ARCHIVE", "hubgate_archive"),
         ("CONTROL", "hubgate_control"),
     ):
-        path = tmp_path / login
+        path = folder / login
         path.write_text(f"{secret_of(login)}\n")
         files[f"HUBGATE_{variable}_PASSWORD_FILE"] = str(path)
-    environ = {**os.environ, "HUBGATE_DATABASE_URL": fresh_database_url, **files}  # noqa: TID251 - of a child
+    environ = {**os.environ, "HUBGATE_DATABASE_URL": url, **files}  # noqa: TID251 - of a child
     # Twice, and both at once: as in an installation that starts again.
     for _ in range(2):
         children = [
@@ -75,7 +85,6 @@ async def installed(fresh_database_url: str, tmp_path: Path) -> Installed:
         ]
         async with asyncio.timeout(_DEADLINE_S):
             assert [await child.wait() for child in children] == [0, 0]
-    return Installed(fresh_database_url)
 
 
 @pytest.fixture

@@ -95,9 +95,9 @@ class Kept:
 
 
 @pytest.fixture
-async def kept(fresh_database_url: str, tmp_path: Path) -> AsyncIterator[Kept]:
+async def kept(migrated_url: str, tmp_path: Path) -> AsyncIterator[Kept]:
     start = datetime(2026, 10, 1, 12, tzinfo=UTC)
-    async with a_ledger(fresh_database_url) as pool:
+    async with a_ledger(migrated_url) as pool:
         await pool.execute("SELECT usage_logs_make_partition($1)", DAY)
         records = [
             a_record(UUID(int=at + 1), created_at=start + timedelta(seconds=at))
@@ -106,7 +106,7 @@ async def kept(fresh_database_url: str, tmp_path: Path) -> AsyncIterator[Kept]:
         store = a_store(pool)
         for at in range(0, ROWS, 500):
             await store.write(records[at : at + 500])
-        yield Kept(fresh_database_url, pool, tmp_path)
+        yield Kept(migrated_url, pool, tmp_path)
 
 
 async def test_killed_at_each_step_and_run_again(kept: Kept) -> None:

@@ -14,7 +14,6 @@ import pytest
 from local import binaries
 from local.accounts import find_account, find_way
 from local.engines import running_postgres
-from runtime.migrations import migrate
 from tests.builders_ledger import a_ledger, a_record, a_store
 from usage_sink.store_postgres import PostgresUsageStore
 from usage_sink.verify import verify
@@ -41,11 +40,10 @@ class Ledger:
 
 
 @pytest.fixture
-async def ledger(fresh_database_url: str, tmp_path: Path) -> AsyncIterator[Ledger]:
-    await migrate(fresh_database_url, "control")
-    async with a_ledger(fresh_database_url) as pool:
+async def ledger(migrated_url: str, tmp_path: Path) -> AsyncIterator[Ledger]:
+    async with a_ledger(migrated_url) as pool:
         heads = tmp_path / "heads.jsonl"
-        one = Ledger(fresh_database_url, heads, a_store(pool, heads=heads))
+        one = Ledger(migrated_url, heads, a_store(pool, heads=heads))
         await one.write(5)
         await one.write(5)
         yield one

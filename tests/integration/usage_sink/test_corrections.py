@@ -63,13 +63,13 @@ def an_adjustment(of: UsageRecord, **changes: Any) -> Adjustment:
 
 
 @pytest.fixture
-async def pool(fresh_database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    async with a_ledger(fresh_database_url) as pool:
+async def pool(migrated_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with a_ledger(migrated_url) as pool:
         yield pool
 
 
 async def test_a_record_that_comes_after_it_was_given_up_is_an_adjustment(
-    pool: asyncpg.Pool, fresh_database_url: str
+    pool: asyncpg.Pool, migrated_url: str
 ) -> None:
     store, lost = a_store(pool), uuid4()
     await store.write([unsettled(lost), a_record()])
@@ -90,7 +90,7 @@ async def test_a_record_that_comes_after_it_was_given_up_is_an_adjustment(
     assert (made["usage_id"], made["reason"]) == (lost, "settled_late")
     assert (made["tokens"], made["reasoning_tokens"], made["credits"]) == (124, 7, 3)
     assert tuple(hour) == (124, 3)
-    assert (await verify(fresh_database_url, None)).is_good
+    assert (await verify(migrated_url, None)).is_good
 
 
 async def test_giving_up_a_request_that_has_its_record_changes_nothing(
@@ -125,7 +125,7 @@ async def test_a_reported_call_counts_once_whatever_time_it_comes_with(
 
 
 async def test_an_adjustment_is_kept_once_and_is_in_the_sums(
-    pool: asyncpg.Pool, fresh_database_url: str
+    pool: asyncpg.Pool, migrated_url: str
 ) -> None:
     store, calls = a_store(pool), [an_ai_call(), an_ai_call()]
     await store.write(calls)
@@ -138,13 +138,13 @@ async def test_an_adjustment_is_kept_once_and_is_in_the_sums(
 
     assert (made, other) == ([2, 0], 1)
     assert await pool.fetchval("SELECT adjusted_credits FROM usage_hourly") == 8
-    report = await verify(fresh_database_url, None)
+    report = await verify(migrated_url, None)
     assert report.is_good
     assert report.adjustments == 3
 
 
 async def test_a_changed_adjustment_is_found(
-    pool: asyncpg.Pool, fresh_database_url: str
+    pool: asyncpg.Pool, migrated_url: str
 ) -> None:
     store, call = a_store(pool, "c-1"), an_ai_call()
     await store.write([call])
@@ -153,7 +153,7 @@ async def test_a_changed_adjustment_is_found(
         await connection.execute("SET LOCAL session_replication_role = replica")
         await connection.execute("UPDATE usage_adjustments SET author = 'eve'")
 
-    (finding,) = (await verify(fresh_database_url, None)).findings
+    (finding,) = (await verify(migrated_url, None)).findings
 
     assert str(finding) == (
         "adjustments: chain c-1 batch 2 has rows that were changed, among 1"
@@ -215,7 +215,7 @@ async def test_a_copy_of_an_archived_day_is_set_aside(pool: asyncpg.Pool) -> Non
 
 
 async def test_another_writer_of_the_same_chain_is_noticed_and_nothing_is_lost(
-    pool: asyncpg.Pool, fresh_database_url: str
+    pool: asyncpg.Pool, migrated_url: str
 ) -> None:
     one, other = a_store(pool, "c-1"), a_store(pool, "c-1")
     await one.write([a_record()])
@@ -226,7 +226,7 @@ async def test_another_writer_of_the_same_chain_is_noticed_and_nothing_is_lost(
 
     assert type(caught.value).__name__ == "LedgerUnavailable"
     assert await one.write([a_record()]) == Written(new=1)
-    assert (await verify(fresh_database_url, None)).is_good
+    assert (await verify(migrated_url, None)).is_good
 
 
 async def test_rows_from_before_the_seals_are_sealed_by_the_migration(
@@ -241,6 +241,7 @@ async def test_rows_from_before_the_seals_are_sealed_by_the_migration(
         "now() - n * interval '1 day', 200, 'ok', 5, 1, 1, 'absent', 'free', 'n' "
         "FROM generate_series(1, 5) n"
     )
+    await migrate(fresh_database_url, "usage_sink")
     async with a_ledger(fresh_database_url):
         good = await verify(fresh_database_url, None)
         await connection.execute("SET session_replication_role = replica")

@@ -62,10 +62,10 @@ class Kept:
 
 
 @pytest.fixture
-async def kept(fresh_database_url: str, tmp_path: Path) -> AsyncIterator[Kept]:
+async def kept(migrated_url: str, tmp_path: Path) -> AsyncIterator[Kept]:
     async with (
-        a_ledger(fresh_database_url) as pool,
-        archive.connected(fresh_database_url, 5) as connection,
+        a_ledger(migrated_url) as pool,
+        archive.connected(migrated_url, 5) as connection,
     ):
         for day in (DAY, NEXT):
             await pool.execute("SELECT usage_logs_make_partition($1)", day)

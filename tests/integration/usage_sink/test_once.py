@@ -40,17 +40,17 @@ async def a_sink(folder: Path, name: str, pool: asyncpg.Pool, metrics: Metrics) 
 
 
 async def test_one_batch_a_thousand_times_over_two_sinks_is_one_row_each(
-    fresh_database_url: str, tmp_path: Path
+    migrated_url: str, tmp_path: Path
 ) -> None:
     ids = {entry["id"] for _, entry in entries(EXPORT)}
     metrics = Metrics()
-    async with a_ledger(fresh_database_url) as pool:
+    async with a_ledger(migrated_url) as pool:
         await asyncio.gather(
             *(a_sink(tmp_path, name, pool, metrics) for name in ("one", "other"))
         )
         rows = await pool.fetch("SELECT id::text FROM usage_logs")
         summed = await pool.fetchval("SELECT sum(requests) FROM usage_hourly")
-    report = await verify(fresh_database_url, None)
+    report = await verify(migrated_url, None)
 
     assert len(ids) > 1
     assert sorted(row["id"] for row in rows) == sorted(ids)

@@ -107,17 +107,17 @@ class Rated:
 
 
 @pytest.fixture
-async def ledger(fresh_database_url: str) -> AsyncIterator[Rated]:
+async def ledger(migrated_url: str) -> AsyncIterator[Rated]:
     async with (
-        a_ledger(fresh_database_url) as pool,
-        connected(fresh_database_url, 5) as connection,
+        a_ledger(migrated_url) as pool,
+        connected(migrated_url, 5) as connection,
     ):
         store = a_store(pool)
         calls = [a_call(number) for number in (1, 2, 3)]
         unknown = a_call(4, "other")
         free = a_record(UUID(int=5), service="core-service")
         await store.write([*calls, unknown, free])
-        yield Rated(fresh_database_url, connection, store)
+        yield Rated(migrated_url, connection, store)
 
 
 async def test_rows_without_a_price_are_rated_by_corrections(ledger: Rated) -> None:

@@ -45,14 +45,14 @@ class Ledger:
 
 
 @pytest.fixture
-async def ledger(fresh_database_url: str, tmp_path: Path) -> AsyncIterator[Ledger]:
+async def ledger(migrated_url: str, tmp_path: Path) -> AsyncIterator[Ledger]:
     heads = tmp_path / "heads.jsonl"
-    async with a_ledger(fresh_database_url) as pool:
+    async with a_ledger(migrated_url) as pool:
         store = a_store(pool, "c-1", heads)
         for number in range(BATCHES):
             at = START + timedelta(seconds=number)
             await store.write([a_record(created_at=at) for _ in range(ROWS)])
-        yield Ledger(fresh_database_url, pool, store, heads)
+        yield Ledger(migrated_url, pool, store, heads)
 
 
 async def test_an_untouched_ledger_is_good(ledger: Ledger) -> None:
@@ -62,9 +62,9 @@ async def test_an_untouched_ledger_is_good(ledger: Ledger) -> None:
     assert (report.rows, report.seals, report.heads) == (BATCHES * ROWS, *[BATCHES] * 2)
 
 
-async def test_an_empty_ledger_is_good(fresh_database_url: str) -> None:
-    async with a_ledger(fresh_database_url):
-        assert (await verify(fresh_database_url, None)).is_good
+async def test_an_empty_ledger_is_good(migrated_url: str) -> None:
+    async with a_ledger(migrated_url):
+        assert (await verify(migrated_url, None)).is_good
 
 
 ONE_OF = "(SELECT id FROM usage_logs WHERE seal = {} ORDER BY id LIMIT 1)"
