@@ -217,11 +217,10 @@ class _Series:
 
     def _sums(self, start: datetime, end: datetime) -> tuple[int, ...]:
         first, last = (bisect_left(self._starts, one) for one in (start, end))
-        match last - first:
-            case 0:
-                return _NOTHING
-            case 1:
-                return self._parts[first].sums
+        if first == last:
+            return _NOTHING
+        if last - first == 1:
+            return self._parts[first].sums
         return added(self._parts[first:last])
 
     def _hours(self) -> list[Hour]:
