@@ -61,6 +61,7 @@ class AuthzService:
                 pb.CheckRequest.FromString,
                 bytes,  # answers are put together of serialised parts
                 self.check,
+                is_light=True,
             )
         ]
 

@@ -45,6 +45,7 @@ class RateLimitService:
                 pb.RateLimitRequest.FromString,
                 pb.RateLimitResponse.SerializeToString,
                 self.should_rate_limit,
+                is_light=True,
             )
         ]
 

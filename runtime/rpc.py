@@ -55,6 +55,7 @@ class Unary:
     """One request, one answer. `path` is `/package.Service/Method`.
 
     `authorize` is given the call's metadata, and raises RpcError when it may not pass.
+    `is_light`: nothing that is awaited needs a current task (runtime/steps.py).
     """
 
     path: str
@@ -62,6 +63,7 @@ class Unary:
     encode: Callable[[Any], bytes]
     handle: Callable[[Any], Awaitable[Any]]
     authorize: Callable[[Metadata], None] | None = None
+    is_light: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 
 from runtime.http2.headers import Head
 from runtime.http2.inbox import Inbox
+from runtime.steps import Steps
 
 
 class Call:
@@ -20,7 +21,10 @@ class Call:
     #: What the peer lets us send beyond the initial window; negative when sent.
     credit = 0
     inbox: Inbox | None = None
-    task: asyncio.Task[None] | None = None
+    #: What its handler runs in, until it has ended.
+    run: asyncio.Task[None] | Steps[bytes] | None = None
+    #: Somebody waits for that.
+    ended: asyncio.Future[None] | None = None
     #: By the loop's clock.
     deadline: float | None = None
 

@@ -109,9 +109,9 @@ class Connection(asyncio.Protocol):
         self._running.abandon()
 
     @property
-    def tasks(self) -> list["asyncio.Task[None]"]:
-        """Handlers that have not ended."""
-        return self._running.tasks
+    def handlers(self) -> list["asyncio.Future[None]"]:
+        """Each done when a handler that still runs has ended."""
+        return self._running.handlers
 
     def check(self, now: float) -> None:
         """End it when it makes us wait too long; let it go when it is idle."""

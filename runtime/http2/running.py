@@ -14,6 +14,7 @@ from runtime.http2.output import Output
 from runtime.http2.server import Server
 from runtime.logs import get_logger
 from runtime.rpc import RpcError, RpcStatus, Stream, Unary
+from runtime.steps import Steps
 
 log = get_logger(__name__)
 
@@ -42,8 +43,13 @@ class Running:
         return None if call is None or call.is_closed else call
 
     @property
-    def tasks(self) -> list["asyncio.Task[None]"]:
-        return [call.task for call in self._calls.values() if call.task is not None]
+    def handlers(self) -> list["asyncio.Future[None]"]:
+        """Each done when a handler that still runs has ended."""
+        waiting = [call for call in self._calls.values() if call.run is not None]
+        for call in waiting:
+            if call.ended is None:
+                call.ended = self._loop.create_future()
+        return [call.ended for call in waiting if call.ended is not None]
 
     def open(self, stream_id: int, head: Head, *, is_last: bool) -> None:
         """A new call; `is_last`: nothing follows its headers."""
@@ -94,7 +100,7 @@ class Running:
         ):
             return False
         call.is_half_closed = True
-        self._start(call, self._answer(call, method, data[PREFIX:]))
+        self._answer(call, method, data[PREFIX:])
         return True
 
     def end(self, call: Call) -> None:
@@ -107,7 +113,7 @@ class Running:
         try:
             inbox.end()
             if isinstance(method, Unary):
-                self._start(call, self._answer(call, method, inbox.single()))
+                self._answer(call, method, inbox.single())
         except RpcError as error:
             self.refuse(call, error)
 
@@ -133,15 +139,38 @@ class Running:
         for call in list(self._calls.values()):
             self.refuse(call, error)
 
-    async def _answer(self, call: Call, method: Unary, request: bytes) -> None:
+    def _answer(self, call: Call, method: Unary, request: bytes) -> None:
+        if method.is_light:
+            answer = self._server.calls.unary(method, request, call.head.metadata)
+            call.run = steps = Steps(answer, partial(self._answered, call))
+            steps.start()
+        else:
+            self._start(call, self._answer_in_task(call, method, request))
+
+    def _answered(self, call: Call, steps: Steps[bytes]) -> None:
+        call.run = None
+        error = steps.error
+        if isinstance(error, RpcError):
+            self._out.refuse(call, error.status, error.message)
+        elif error is not None:
+            self._fail(call, error)
+        elif not self._out.answer(call, answer := steps.result()):
+            self._start(call, self._send(call, answer))
+            return
+        self._forget(call)
+
+    async def _answer_in_task(self, call: Call, method: Unary, request: bytes) -> None:
         try:
             answer = await self._server.calls.unary(method, request, call.head.metadata)
         except RpcError as error:
             self._out.refuse(call, error.status, error.message)
             return
         if not self._out.answer(call, answer):
-            await self._out.send(call, answer)
-            self._out.end(call)
+            await self._send(call, answer)
+
+    async def _send(self, call: Call, answer: bytes) -> None:
+        await self._out.send(call, answer)
+        self._out.end(call)
 
     async def _talk(self, call: Call, method: Stream, inbox: Inbox) -> None:
         answers = self._server.calls.stream(method, inbox)
@@ -156,30 +185,36 @@ class Running:
             await answers.aclose()
 
     def _start(self, call: Call, coroutine: "asyncio._CoroutineLike[None]") -> None:
-        call.task = self._loop.create_task(coroutine)
+        call.run = self._loop.create_task(coroutine)
         # Also when it is cancelled before its first step.
-        call.task.add_done_callback(partial(self._leave, call))
+        call.run.add_done_callback(partial(self._leave, call))
 
     def _stop(self, call: Call) -> None:
-        if call.task is None:
+        if call.run is None:
             self._forget(call)
         else:
-            call.task.cancel()
+            call.run.cancel()
 
     def _leave(self, call: Call, task: "asyncio.Task[None]") -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
+        call.run = None
+        self._fail(call, None if task.cancelled() else task.exception())
+        self._forget(call)
+
+    def _fail(self, call: Call, error: BaseException | None) -> None:
+        """Whoever has no answer yet gets one, or a reset."""
+        if error is not None and not isinstance(error, asyncio.CancelledError):
             log.error("http2 call failed", exc_info=error)
             self._out.reset(call, _INTERNAL_ERROR)
         elif not call.is_closed:
             # A handler that was cancelled by something of its own.
             self._out.refuse(call, RpcStatus.INTERNAL, "internal error")
-        self._forget(call)
 
     def _forget(self, call: Call) -> None:
         self._calls.pop(call.id, None)
         if call.inbox is not None:
             call.inbox.close()
+        if call.ended is not None and not call.ended.done():
+            call.ended.set_result(None)
         if not self._calls:
             self._on_empty()
 

@@ -71,11 +71,11 @@ class Http2Transport:
         if self._checking is not None:
             self._checking.cancel()
         await self._drain(grace_s)
-        tasks = [task for one in self._connections for task in one.tasks]
+        handlers = [each for one in self._connections for each in one.handlers]
         for connection in list(self._connections):
             connection.cut()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_CANCELLED_WITHIN_S)
+        if handlers:
+            await asyncio.wait(handlers, timeout=_CANCELLED_WITHIN_S)
         linger_s = self._server.limits.linger_s
         await _all([one.gone for one in self._connections], linger_s)
         for connection in list(self._connections):

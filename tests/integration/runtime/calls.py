@@ -1,9 +1,9 @@
 """A service that does all that a transport must carry, and remembers what happened."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.grpc_server import GrpcServer, Method, RpcError, RpcStatus, Stream, Unary
@@ -26,19 +26,24 @@ class Service:
     running: int = 0
     most_running: int = 0
     metadata: list[Mapping[str, str | bytes]] = field(default_factory=list)
+    #: Whether its unary handlers run without a Task, where a transport can.
+    is_light: bool = True
 
     def methods(self) -> list[Method]:
         unary = {"Shout": self.shout, "Wait": self.wait, "Grow": self.grow}
         streams = {"Talk": self.talk, "Ignore": self.ignore, "Join": self.join}
         return [
-            *(Unary(PREFIX + name, bytes, bytes, one) for name, one in unary.items()),
+            *(self._unary(name, handle) for name, handle in unary.items()),
             *(
                 Stream(PREFIX + name, bytes, bytes, one)
                 for name, one in streams.items()
             ),
-            Unary(PREFIX + "Guarded", bytes, bytes, self.shout, self.authorize),
-            Unary(PREFIX + "Unreadable", _unreadable, bytes, self.shout),
+            replace(self._unary("Guarded", self.shout), authorize=self.authorize),
+            replace(self._unary("Unreadable", self.shout), decode=_unreadable),
         ]
+
+    def _unary(self, name: str, handle: Callable[[bytes], Awaitable[bytes]]) -> Unary:
+        return Unary(PREFIX + name, bytes, bytes, handle, is_light=self.is_light)
 
     async def shout(self, request: bytes) -> bytes:
         if request == b"refuse":
@@ -109,9 +114,9 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    transport: GrpcTransport, path: Path | None = None
+    transport: GrpcTransport, path: Path | None = None, *, is_light: bool = True
 ) -> AsyncIterator[Served]:
-    service, metrics = Service(), Metrics()
+    service, metrics = Service(is_light=is_light), Metrics()
     address = Address(path=str(path)) if path else Address(host="127.0.0.1")
     server = GrpcServer(address, service.methods(), metrics, transport)
     await server.start()

@@ -56,9 +56,11 @@ def transport(request: pytest.FixtureRequest) -> GrpcTransport:
     return GrpcTransport(request.param)
 
 
-@pytest.fixture
-async def client(transport: GrpcTransport) -> AsyncIterator[Client]:
-    async with serving(transport) as served:
+@pytest.fixture(params=[True, False], ids=["light", "in tasks"])
+async def client(
+    transport: GrpcTransport, request: pytest.FixtureRequest
+) -> AsyncIterator[Client]:
+    async with serving(transport, is_light=request.param) as served:
         target = served.address.grpc_target
         async with grpc.aio.insecure_channel(target, options=_UNLIMITED) as channel:
             yield Client(channel, served)

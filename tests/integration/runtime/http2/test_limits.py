@@ -394,7 +394,7 @@ async def test_a_drain_answers_what_is_on_its_way_and_refuses_the_rest(
     peer.call(3, b"on its way")
     peer.send(frame(frames.PING, frames.ACK, 0, ping.payload))
     assert (await peer.answer(3)).text == b"ON ITS WAY"
-    last = [one for one in peer.seen if one.kind == frames.GOAWAY][-1]
+    last = await peer.until(frames.GOAWAY)
     assert int.from_bytes(last.payload[:4]) == 3
     peer.call(5, b"too late")
     assert (await peer.answer(5)).reset == frames.REFUSED_STREAM
