@@ -7,12 +7,14 @@ the background, which writes as a decision does, brings it up again.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ratelimit.store import CounterUnavailable
 from runtime.logs import get_logger
 from runtime.redis import RedisUnavailable
+from runtime.steps import Steps
 
 log = get_logger(__name__)
 
@@ -40,7 +42,7 @@ class Lane(Generic[Q]):
 
     def __init__(
         self,
-        send: Callable[[Sequence[Q]], Awaitable[Sequence[Any]]],
+        send: Callable[[Sequence[Q]], Coroutine[Any, Any, Sequence[Any]]],
         probe: Callable[[Q], Q],
         watch: Watch,
         deadline_s: float = DEADLINE_S,
@@ -49,73 +51,70 @@ class Lane(Generic[Q]):
         self._probe_of = probe
         self._watch = watch
         self._deadline_s = deadline_s
+        self._loop = asyncio.get_running_loop()
         self._waiting: list[_Asked[Q]] = []
-        self._worker: asyncio.Task[None] | None = None
+        self._carrying: _Carrying[Q] | None = None
+        self._is_going = False
         self._prober: asyncio.Task[None] | None = None
 
     @property
     def is_down(self) -> bool:
         return self._prober is not None
 
-    async def ask(self, call: Q) -> Any:
-        """The answer of Redis to this call.
+    def ask(self, call: Q) -> "asyncio.Future[Any]":
+        """The answer of Redis to this call; or its error is CounterUnavailable.
 
         Raises:
-            CounterUnavailable: there is none.
+            CounterUnavailable: there will be none.
         """
-        if self.is_down:
+        if self._prober is not None:
             raise CounterUnavailable("down")
-        future = asyncio.get_running_loop().create_future()
+        future = self._loop.create_future()
         self._waiting.append((call, future))
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
-        return await future
+        if not self._is_going:
+            # When all of this turn have asked.
+            self._is_going = True
+            self._loop.call_soon(self._go)
+        return future
 
     async def aclose(self) -> None:
-        tasks = [task for task in (self._worker, self._prober) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        carrying, self._carrying = self._carrying, None
+        if carrying is not None:
+            carrying.patience.end()
+            carrying.steps.cancel()
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.gather(self._prober, return_exceptions=True)
 
-    async def _work(self) -> None:
-        try:
-            while self._waiting:
-                batch = self._waiting[:MAX_BATCH]
-                del self._waiting[:MAX_BATCH]
-                await self._carry(batch)
-        finally:
-            self._worker = None
-
-    async def _carry(self, batch: list[_Asked[Q]]) -> None:
-        try:
-            answers = await self._in_time([call for call, _ in batch])
-        except RedisUnavailable as error:
-            self._go_down(str(error), batch)
+    def _go(self) -> None:
+        batch = self._waiting[:MAX_BATCH]
+        del self._waiting[:MAX_BATCH]
+        if not batch:
+            self._is_going = False
             return
-        except Exception as error:
+        steps = Steps(self._send([call for call, _ in batch]), self._arrived)
+        # Cancelled when it is late; what is half answered is closed then.
+        patience = _Patience(self._loop, self._deadline_s, steps.cancel)
+        self._carrying = _Carrying(batch, steps, patience)
+        steps.start()
+
+    def _arrived(self, steps: Steps[Sequence[Any]]) -> None:
+        carrying, self._carrying = self._carrying, None
+        if carrying is None:
+            return  # closed meanwhile
+        carrying.patience.end()
+        error = steps.error
+        if error is None:
+            _hand_out(carrying.batch, steps.result())
+        elif isinstance(error, RedisUnavailable):
+            self._go_down(str(error), carrying.batch)
+        elif carrying.patience.is_over:
+            self._go_down("TimeoutError", carrying.batch)
+        else:
             # A defect, but still nobody may wait for ever.
-            log.exception("no answer from redis")
-            self._go_down(type(error).__name__, batch)
-            return
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue  # whoever asked is gone
-            if isinstance(answer, Exception):
-                future.set_exception(CounterUnavailable(type(answer).__name__))
-            else:
-                future.set_result(answer)
-
-    async def _in_time(self, calls: list[Q]) -> Sequence[Any]:
-        try:
-            async with asyncio.timeout(None) as limit:
-                patience = _Patience(self._deadline_s, limit)
-                try:
-                    # Cancelled when it is late; what is half answered is closed then.
-                    return await self._send(calls)
-                finally:
-                    patience.end()
-        except TimeoutError as error:
-            raise RedisUnavailable("TimeoutError") from error
+            log.error("no answer from redis", exc_info=error)
+            self._go_down(type(error).__name__, carrying.batch)
+        self._go()
 
     def _go_down(self, reason: str, batch: list[_Asked[Q]]) -> None:
         failed = [*batch, *self._waiting]
@@ -147,6 +146,25 @@ class Lane(Generic[Q]):
         return True
 
 
+@dataclass(slots=True)
+class _Carrying(Generic[Q]):
+    """A batch under way."""
+
+    batch: list[_Asked[Q]]
+    steps: Steps[Sequence[Any]]
+    patience: "_Patience"
+
+
+def _hand_out(batch: Sequence[_Asked[Q]], answers: Sequence[Any]) -> None:
+    for (_, future), answer in zip(batch, answers, strict=True):
+        if future.done():
+            continue  # whoever asked is gone
+        if isinstance(answer, Exception):
+            future.set_exception(CounterUnavailable(type(answer).__name__))
+        else:
+            future.set_result(answer)
+
+
 class _Patience:
     """Counts the deadline in steps, and leaves out those that ended late.
 
@@ -154,14 +172,20 @@ class _Patience:
     none for Redis either, and giving up would let every process count for itself.
     """
 
-    def __init__(self, deadline_s: float, limit: asyncio.Timeout) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._limit = limit
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deadline_s: float,
+        give_up: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._give_up = give_up
         self._step_s = deadline_s / _STEPS
         self._steps = _STEPS
-        self._began = self._loop.time()
+        self._began = loop.time()
         self._end = self._began + max(deadline_s, _STARVED_DEADLINE_S)
-        self._next = self._loop.call_later(self._step_s, self._step)
+        self._next = loop.call_later(self._step_s, self._step)
+        self.is_over = False
 
     def end(self) -> None:
         self._next.cancel()
@@ -174,4 +198,5 @@ class _Patience:
         if self._steps > 0 and now < self._end:
             self._next = self._loop.call_later(self._step_s, self._step)
         else:
-            self._limit.reschedule(now)
+            self.is_over = True
+            self._give_up()

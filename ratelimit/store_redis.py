@@ -60,7 +60,9 @@ class RedisCounterStore:
         self._carry = each_by_itself(client) if self._is_cluster else self._line.carry
 
     async def charge(self, charges: Sequence[Charge]) -> Outcome:
-        groups = self._groups(charges) if self._is_cluster else [charges]
+        if not self._is_cluster:
+            return await self._ask(charges)
+        groups = self._groups(charges)
         if len(groups) == 1:
             return await self._ask(charges)
         looks = await asyncio.gather(*(self._ask(one, writes=False) for one in groups))
@@ -95,16 +97,15 @@ class RedisCounterStore:
         return list(groups.values())
 
     async def _ask(self, charges: Sequence[Charge], *, writes: bool = True) -> Outcome:
-        lane = self._lane(node_name(self._client, charges[0].key))
+        node = node_name(self._client, charges[0].key) if self._is_cluster else ""
+        lane = self._lanes.get(node) or self._lane(node)
         said = await lane.ask((charges, writes))
         counts = [Count(*said[at : at + 3]) for at in range(1, len(said), 3)]
         return Outcome(bool(said[0]), tuple(counts))
 
     def _lane(self, node: str) -> Lane[_Asked]:
-        lane = self._lanes.get(node)
-        if lane is None:
-            lane = Lane(self._send, _probe, self._watch(node), self._deadline_s)
-            self._lanes[node] = lane
+        lane = Lane(self._send, _probe, self._watch(node), self._deadline_s)
+        self._lanes[node] = lane
         return lane
 
     async def _send(self, asked: Sequence[_Asked]) -> list[Any]:

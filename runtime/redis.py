@@ -23,6 +23,9 @@ _CLUSTER = "+cluster"
 _DEFAULT_PORT = 6379
 
 
+_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
+
+
 class RedisUnavailable(Exception):
     """Redis did not answer in time, or answered with an error; says which kind."""
 
@@ -105,7 +108,7 @@ def wrap_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+    except _ERRORS as error:
         raise RedisUnavailable(type(error).__name__) from error
 
 
@@ -168,22 +171,27 @@ class Script:
         Raises:
             RedisUnavailable: what all calls would meet: no answer, no writing, …
         """
-        with wrap_errors():
-            answers = await carry(_commands("EVALSHA", self._sha, calls))
-            # Flushed, or lost in a restart; the whole text makes it known again.
-            lost = [
-                place
-                for place, answer in enumerate(answers)
-                if isinstance(answer, NoScriptError)
-            ]
-            if lost:
-                again = [calls[one] for one in lost]
-                told = await carry(_commands("EVAL", self._text, again))
-                for place, answer in zip(lost, told, strict=True):
-                    answers[place] = answer
-            for answer in answers:
-                for one in answer if isinstance(answer, list) else (answer,):
-                    _check(one)
+        try:
+            return await self._run_many(carry, calls)
+        except _ERRORS as error:
+            raise RedisUnavailable(type(error).__name__) from error
+
+    async def _run_many(self, carry: Carry, calls: Sequence[Call]) -> list[Any]:
+        answers = await carry(_commands("EVALSHA", self._sha, calls))
+        # Flushed, or lost in a restart; the whole text makes it known again.
+        lost = [
+            place
+            for place, answer in enumerate(answers)
+            if isinstance(answer, NoScriptError)
+        ]
+        if lost:
+            again = [calls[one] for one in lost]
+            told = await carry(_commands("EVAL", self._text, again))
+            for place, answer in zip(lost, told, strict=True):
+                answers[place] = answer
+        for answer in answers:
+            for one in answer if isinstance(answer, list) else (answer,):
+                _check(one)
         return answers
 
 

@@ -43,7 +43,8 @@ class Line:
         """
         wire = self._wire
         if wire is None or wire.is_lost:
-            wire = await self._open()
+            # The driver wants a task of its own for its timeouts.
+            wire = await asyncio.create_task(self._open())
         try:
             return await wire.ask(commands)
         except asyncio.CancelledError:
