@@ -14,7 +14,7 @@ from authz.decision import (
 )
 from runtime.contracts import AuthPolicy, ErrorCode
 from runtime.identity.blacklist import Blacklist, BlacklistUnavailable
-from runtime.identity.tokens import Claims
+from runtime.identity.tokens import Claims, Rejected
 from runtime.identity.verifier import Verifier
 from runtime.metrics import Metrics
 from runtime.values import value
@@ -71,10 +71,12 @@ class Authorizer:
 
     async def _decide_token(self, policy: Policy, token: str) -> Decision:
         expired_too = policy.auth is AuthPolicy.ALLOW_EXPIRED
-        verified = await self._verifier.verify(
-            token, expired_s=self._allow_expired_s if expired_too else 0.0
-        )
-        if not isinstance(verified, Claims):
+        expired_s = self._allow_expired_s if expired_too else 0.0
+        verified: Claims | Rejected | None
+        verified = self._verifier.known(token, expired_s=expired_s)
+        if verified is None:
+            verified = await self._verifier.verify(token, expired_s=expired_s)
+        if isinstance(verified, Rejected):
             return with_token(policy, verified, revoked=False)
         try:
             revoked = await self._blacklist.is_revoked(verified)

@@ -50,6 +50,9 @@ class AuthzService:
     ) -> None:
         self._authorizer = authorizer
         self._metrics = metrics
+        self._count = metrics.counter(
+            "hubgate_authz_decisions_total", "verdict", "reason"
+        )
         self._audit = audit
         self._journal = journal
         self._limiter = limiter
@@ -67,25 +70,35 @@ class AuthzService:
 
     async def check(self, request: Any) -> bytes:  # protobuf messages have no stubs
         """The serialised answer to one CheckRequest; never raises."""
-        policy, decision = await self._decide(request)
-        attempt = _attempt(request, decision, policy.route)
+        attributes = request.attributes
+        http = attributes.request.http
+        policy, decision = await self._decide(attributes.context_extensions, http)
+        attempt = _attempt(attributes, http, policy.route, decision)
+        allowed = isinstance(decision, Allow)
         ruling = None
-        if isinstance(decision, Allow) and policy.limits is not None:
+        if allowed and policy.limits is not None:
             ruling = await self._rule(attempt, policy.limits)
-        self._record(attempt)
-        passes = isinstance(decision, Allow) and (ruling is None or ruling.admitted)
+        self._count(attempt.verdict, attempt.reason)
+        self._audit.record(attempt)
+        passes = allowed and (ruling is None or ruling.admitted)
         if self._journal is not None and passes:
-            self._journal.record(_admission(request, attempt))
+            self._journal.record(_admission(attributes, attempt))
         answer = write(decision, ruling, attempt.request_id)
         if policy.is_session and decision.claims is not None:
             answer += of_session(decision.claims)
         return answer
 
-    async def _decide(self, request: Any) -> tuple[Policy, Decision]:
+    async def _decide(self, context: Any, http: Any) -> tuple[Policy, Decision]:
         policy = _UNREADABLE
         try:
-            access = _read(request)
-            policy = access.policy
+            policy = Policy.from_context(context)
+            read = http.headers.get
+            access = AccessRequest(
+                policy,
+                http.path,
+                read(HEADER_AUTHORIZATION),
+                read(HEADER_WEBSOCKET_PROTOCOL),
+            )
             decision = await self._authorizer.decide(access)
         except PolicyMissing:
             log.exception("request without a route policy denied")
@@ -102,11 +115,11 @@ class AuthzService:
     async def _rule(self, attempt: Attempt, scope: LimitScope) -> Ruling | None:
         """Fail-open, as Envoy does when it asks `ratelimit` and gets no answer."""
         asking = Asking(
-            role=attempt.role,
-            user=attempt.user or "",
-            address=attempt.address,
-            route=attempt.route,
-            tells_tokens=scope is LimitScope.TOKENS,
+            attempt.role,
+            attempt.user or "",
+            attempt.address,
+            attempt.route,
+            scope is LimitScope.TOKENS,
         )
         try:
             return await self._limiter.rule(asking) if self._limiter else None
@@ -115,35 +128,29 @@ class AuthzService:
             self._metrics.inc("hubgate_authz_limiter_failures_total")
             return None
 
-    def _record(self, attempt: Attempt) -> None:
-        self._metrics.inc(
-            "hubgate_authz_decisions_total",
-            verdict=attempt.verdict,
-            reason=attempt.reason,
-        )
-        self._audit.record(attempt)
 
-
-def _attempt(request: Any, decision: Decision, route: str) -> Attempt:
-    http = request.attributes.request.http
-    peer = request.attributes.source.address.socket_address.address
+def _attempt(attributes: Any, http: Any, route: str, decision: Decision) -> Attempt:
+    read = http.headers.get
+    address = read(HEADER_CLIENT_ADDRESS)
+    if address is None:
+        address = attributes.source.address.socket_address.address
+    claims = decision.claims
     return Attempt(
-        verdict="allow" if isinstance(decision, Allow) else "deny",
-        reason=decision.reason,
-        user=decision.user_id,
-        role=decision.role,
-        token_id=decision.claims.jti if decision.claims else None,
-        route=route,
-        method=http.method,
-        path=http.path.partition("?")[0][:MAX_PATH_CHARACTERS],
-        address=http.headers.get(HEADER_CLIENT_ADDRESS, peer),
-        request_id=http.headers.get(HEADER_REQUEST_ID),
+        "allow" if isinstance(decision, Allow) else "deny",
+        decision.reason,
+        decision.user_id,
+        decision.role,
+        None if claims is None else claims.jti,
+        route,
+        http.method,
+        http.path.partition("?")[0][:MAX_PATH_CHARACTERS],
+        address,
+        read(HEADER_REQUEST_ID),
     )
 
 
-def _admission(request: Any, attempt: Attempt) -> Admission:
+def _admission(attributes: Any, attempt: Attempt) -> Admission:
     """The request as the journal keeps it."""
-    attributes = request.attributes
     labels = attributes.destination.labels
     return Admission(
         attempt.request_id or "",
@@ -157,15 +164,4 @@ def _admission(request: Any, attempt: Attempt) -> Admission:
         attempt.user or "",
         attempt.role,
         attempt.reason,
-    )
-
-
-def _read(request: Any) -> AccessRequest:
-    attributes = request.attributes
-    headers = attributes.request.http.headers
-    return AccessRequest(
-        policy=Policy.from_context(attributes.context_extensions),
-        path=attributes.request.http.path,
-        authorization=headers.get(HEADER_AUTHORIZATION),
-        websocket_protocol=headers.get(HEADER_WEBSOCKET_PROTOCOL),
     )

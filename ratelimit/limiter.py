@@ -73,6 +73,9 @@ class Limiter:
         self._fallback = fallback
         self._on_redis_down = on_redis_down
         self._metrics = metrics
+        self._count = metrics.counter(
+            "hubgate_ratelimit_decisions_total", "verdict", "role"
+        )
         self._rules = Rules()
 
     def use(self, document: dict[str, Any]) -> None:
@@ -92,16 +95,16 @@ class Limiter:
     ) -> Verdict:
         """Whether a request may pass; `tokens`: its answer's tokens will be known."""
         charges = self._rules.charges(caller, route, hits, tokens=tokens)
-        verdict = _UNLIMITED if not charges else await self._decide(charges)
+        verdict: Verdict = _UNLIMITED
+        if charges:
+            outcome = await self._charge(charges)
+            verdict = self._verdict(charges, outcome)
         # Role names come from tokens: an unbounded label would fill the memory.
         role = caller.role if caller.role in _COUNTED_ROLES else "other"
-        self._metrics.inc(
-            "hubgate_ratelimit_decisions_total", verdict=_word(verdict), role=role
-        )
+        self._count(_word(verdict), role)
         return verdict
 
-    async def _decide(self, charges: list[Charge]) -> Verdict:
-        outcome = await self._charge(charges)
+    def _verdict(self, charges: list[Charge], outcome: Outcome | None) -> Verdict:
         if outcome is None:
             return _DENIED_WITHOUT_COUNT
         pairs = list(zip(charges, outcome.counts, strict=True))

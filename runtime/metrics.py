@@ -1,5 +1,6 @@
 """Every metric of hubgate: name, kind, labels and meaning, in one list."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from threading import Lock
@@ -374,6 +375,21 @@ class Metrics:
             number = self._number(name, Kind.COUNTER, labels)
         with self._lock:
             number.value += amount
+
+    def counter(self, name: MetricName, *labels: str) -> Callable[..., None]:
+        """Counts one, given the values of these labels: for what is counted often."""
+        numbers: dict[tuple[str, ...], Number] = {}
+        lock = self._lock
+
+        def count(*values: str) -> None:
+            number = numbers.get(values)
+            if number is None:
+                found = dict(zip(labels, values, strict=True))
+                numbers[values] = number = self._number(name, Kind.COUNTER, found)
+            with lock:
+                number.value += 1
+
+        return count
 
     def set(self, name: MetricName, value: float, **labels: str) -> None:
         self._number(name, Kind.GAUGE, labels).value = value

@@ -69,9 +69,9 @@ def _answers(claims: Claims, replies: list[object]) -> Answers | None:
 
 def judge(claims: Claims, answers: Answers) -> bool:
     """Whether they revoke the token."""
-    user, *token = keys_of(claims)
+    keys = keys_of(claims)
     return is_revoked(
         claims,
-        by_id=any(answers[key] is not None for key in token),
-        user_cutoff=answers[user],
+        by_id=len(keys) > 1 and answers[keys[1]] is not None,
+        user_cutoff=answers[keys[0]],
     )

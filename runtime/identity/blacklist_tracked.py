@@ -43,6 +43,7 @@ class TrackedBlacklist:
         self._verdicts = verdicts
         self._clock = clock
         self._metrics = metrics
+        self._count = metrics.counter("hubgate_blacklist_answers_total", "source")
         self._is_cluster = is_cluster(client)
         self._is_failing = False
         self._probe_at = 0.0
@@ -54,7 +55,7 @@ class TrackedBlacklist:
         source = "cache"
         if answers is None:
             answers, source = await self._look(claims)
-        self._metrics.inc("hubgate_blacklist_answers_total", source=source)
+        self._count(source)
         return judge(claims, answers)
 
     async def _look(self, claims: Claims) -> tuple[Answers, str]:

@@ -48,11 +48,18 @@ class Verifier:
         self._clock = clock
         self._verified = VerifiedTokens()
 
+    def known(self, token: str, *, expired_s: float = 0.0) -> Claims | None:
+        """What was verified before and is in force; None: ask `verify`."""
+        now = self._clock.now()
+        claims = self._verified.find(token, self._source.keys, now)
+        if claims is None or now >= claims.exp + self._checks.leeway_s + expired_s:
+            return None
+        return claims
+
     async def verify(self, token: str, *, expired_s: float = 0.0) -> Claims | Rejected:
         """`expired_s`: for so long after its end a token still counts."""
-        now, keys = self._clock.now(), self._source.keys
-        known = self._verified.find(token, keys, now)
-        if known is not None and now < known.exp + self._checks.leeway_s + expired_s:
+        known = self.known(token, expired_s=expired_s)
+        if known is not None:
             return known
         outcome = self._verify(token, expired_s)
         if not _lacks_key(outcome):
