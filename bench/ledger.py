@@ -49,7 +49,7 @@ from usage_sink.records import UsageRecord
 from usage_sink.segments import Entry, Kind, Position
 from usage_sink.store_postgres import PostgresUsageStore
 
-BATCH = 200  # records of one Export call: 64 KiB, Envoy's batch under load
+BATCH = 180  # records of one Export call: 56 KiB, Envoy's batch under load
 STORE_BATCH = 5000  # rows of one transaction
 UNDER_WAY = 16  # Export calls not yet answered
 BEHIND = 60_000  # records answered and not yet committed

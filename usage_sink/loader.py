@@ -31,7 +31,8 @@ Observer = Callable[[Sequence[UsageRecord]], None]
 
 _FIRST_BACK_OFF_S: Final = 0.1
 _LONGEST_BACK_OFF_S: Final = 2.0
-_READ_BYTES: Final = 256 * 1024
+#: Several of Envoy's batches.
+_READ_BYTES: Final = 1024 * 1024
 #: Records between two turns of the event loop: below 10 ms.
 _SLICE: Final = 200
 _PRICES_RETRY_S: Final = 0.2
@@ -41,7 +42,11 @@ _UNDER_WAY: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """`rows` are written at once, or what came within `wait_s` of the first."""
+    """`rows` are written at once; fewer, when the batch before began `wait_s` ago.
+
+    So what comes after a pause is written at once, and what comes steadily in a few
+    transactions a second: half of what a small one costs does not depend on its rows.
+    """
 
     rows: int
     wait_s: float
@@ -107,6 +112,8 @@ class Loader:
         self._entries: list[Entry] = []
         self._items: tuple[Entry, Iterator[Item]] | None = None
         self._back_off_s = 0.0
+        #: When the last batch went on its way.
+        self._began = float("-inf")
 
     async def run(self, store: UsageStore) -> None:
         """Load batch after batch until `close`, then what is left."""
@@ -117,6 +124,7 @@ class Loader:
                 batch = await self._next_batch(last)
                 if batch is None:
                     break
+                self._began = self._clock.monotonic()
                 if len(under_way) == _UNDER_WAY and not await under_way.popleft():
                     return
                 under_way.append(asyncio.create_task(self._write(store, batch, last)))
@@ -149,7 +157,7 @@ class Loader:
                 return None if batch.is_empty else batch
             now = self._clock.monotonic()
             if not batch.is_empty and wait_until is None:
-                wait_until = now + self._limits.wait_s
+                wait_until = max(now, self._began + self._limits.wait_s)
             if wait_until is not None and now >= wait_until and not is_busy:
                 return batch
             await self._wait(writing if is_busy else None, wait_until)

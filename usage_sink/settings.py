@@ -28,9 +28,9 @@ class Settings(EvidenceSettings, ServiceSettings, RedisSettings, PostgresSetting
     usage_ingest_token_file: SecretFileField | None = None
     #: Beyond it new batches are refused; Envoy keeps them, and its file log has them.
     usage_sink_spool_bytes: int = Field(default=2 * 1024**3, ge=1024**2)
-    #: Rows of one transaction, and how long the first of them waits for others.
+    #: Rows of one transaction, and how long fewer wait for others after the one before.
     usage_sink_batch_rows: int = Field(default=5000, ge=1, le=50_000)
-    usage_sink_batch_wait_s: float = Field(default=0.02, ge=0, le=1)
+    usage_sink_batch_wait_s: float = Field(default=0.4, ge=0, le=1)
     usage_sink_prices_wait_s: float = Field(default=30.0, ge=0, le=3600)
     #: How often closed days and months without current sums are looked for.
     usage_sink_compaction_interval_s: float = Field(default=300.0, gt=0, le=86_400)

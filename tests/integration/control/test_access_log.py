@@ -10,7 +10,7 @@ from envoy.service.accesslog.v3 import als_pb2
 
 from control.xds.deployment import LogTransport
 from runtime.contracts import ACCESS_LOG_ATTRIBUTES, USAGE_HEADERS
-from runtime.grpc_server import GrpcServer, Stream, Unary
+from runtime.grpc_server import GrpcServer, RpcError, RpcStatus, Stream, Unary
 from runtime.metrics import Metrics
 from runtime.settings import Address
 from tests.integration.control.envoy_bench import a_bench
@@ -19,6 +19,8 @@ from usage_sink import otlp
 pytestmark = pytest.mark.e2e
 
 DEADLINE_S = 10.0
+#: Of a call that Envoy can repeat.
+REPEATABLE_BYTES = 64 * 1024
 SILENT = (
     "reason",
     "limits",
@@ -95,3 +97,39 @@ async def test_an_entry_has_every_attribute_and_arrives_in_time(
     assert (entry["route"], entry["service"], entry["status"]) == ("ai", "up", "200")
     assert (entry["llm_input"], entry["llm_output"]) == ("11", "7")
     assert (entry["user_id"], entry["role"]) == ("u-1", "user")
+
+
+class SinkThatWasAway(Sink):
+    """Refuses as many batches as it is told, large ones first of all."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__()
+        self.refused: list[int] = []
+        self._refusals = refusals
+
+    async def export(self, request: Any) -> Any:
+        if len(self.refused) < self._refusals:
+            self.refused.append(request.ByteSize())
+            raise RpcError(RpcStatus.UNAVAILABLE, "away")
+        return await super().export(request)
+
+
+async def test_a_full_batch_comes_again_after_the_sink_was_away(tmp_path: Path) -> None:
+    sink, here = SinkThatWasAway(refusals=3), Address(host="127.0.0.1", port=0)
+    server = GrpcServer(here, sink.methods(), Metrics())
+    await server.start()
+    sinks = (Address(host="127.0.0.1", port=server.port),)
+    long = "x" * 2000
+    try:
+        async with a_bench(tmp_path, usage_sink=sinks) as bench:
+            answers = await asyncio.gather(
+                *(bench.client.get(f"/echo/{number}/{long}") for number in range(150))
+            )
+            sent = {answer.headers["x-request-id"] for answer in answers}
+            async with asyncio.timeout(DEADLINE_S):
+                came = {(await sink.entries.get())[1]["id"] for _ in answers}
+    finally:
+        await server.stop(0.0)
+
+    assert came == sent
+    assert 0.8 * REPEATABLE_BYTES < max(sink.refused) < REPEATABLE_BYTES

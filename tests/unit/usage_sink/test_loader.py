@@ -85,6 +85,7 @@ class Rig:
         self.prices_clock = FakeClock()
         self.prices_wait_s = 0.0
         self.rows = 100
+        self.wait_s = 0.0
         self.is_ledger_whole = True
 
     @asynccontextmanager
@@ -94,7 +95,7 @@ class Rig:
         loader = Loader(
             spool,
             self.intake(),
-            BatchLimits(self.rows, 0.0),
+            BatchLimits(self.rows, self.wait_s),
             clock,
             self.metrics,
             observers=(self.observed.extend,),
@@ -147,6 +148,21 @@ async def test_what_arrives_during_a_transaction_is_the_next_one(rig: Rig) -> No
         await rig.store.has(13)
 
     assert rig.store.batches == [1, 12]
+
+
+async def test_what_comes_after_a_pause_is_written_at_once_and_what_follows_gathers(
+    rig: Rig,
+) -> None:
+    rig.rows, rig.wait_s = 10, 60.0
+    async with rig.running() as (spool, _):
+        await spool.append(Kind.LINES, a_payload(*ids(1)))
+        await rig.store.has(1)
+        for _ in range(5):
+            await spool.append(Kind.LINES, a_payload(*ids(2)))
+        await rig.store.has(11)  # a full batch waits for nothing
+        await spool.append(Kind.LINES, a_payload(*ids(3)))
+
+    assert rig.store.batches == [1, 10, 3]  # nor does the last
 
 
 async def test_no_batch_is_larger_than_the_limit_however_large_a_payload_is(
