@@ -4,15 +4,16 @@ Only names of ours are put into the text, values are parameters.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 from control.usage_plan import Plan, Span, grain, part_grain
-from control.usage_totals import ADJUSTED, ORDERS, USER, Cells
+from control.usage_row_sql import ROW_DIMENSIONS, ROW_MEASURES
+from control.usage_totals import ORDERS, USER, Cells
 from runtime.contracts import (
     FUNCTION_USAGE_SUM,
-    LATENCY_BUCKETS,
-    LATENCY_EDGES_MS,
     TABLE_USAGE_ADJUSTMENTS,
     TABLE_USAGE_DAILY,
     TABLE_USAGE_DAILY_TOTALS,
@@ -24,35 +25,11 @@ from runtime.contracts import (
     TABLE_USAGE_PARTS,
     TABLE_USAGE_USER_PARTS,
     TABLE_USAGE_WEEKLY,
-    USAGE_SUMS,
 )
 
-_ROW_DIMENSIONS: Final = {
-    USER: "coalesce(r.user_id, '')",
-    "service": "r.service",
-    "model": "coalesce(r.model, '')",
-    "route": "coalesce(r.route, '')",
-    "status_class": "(r.status / 100)::smallint",
-}
 _COALESCED: Final = re.compile(r"coalesce\((\S+), ''\)")
 _FEW_SPANS: Final = 4
 _CALLS: Final = "requests"
-_LARGEST: Final = 2**31 - 1
-_ROW_MEASURES: Final = {
-    **{name: f"coalesce(r.{name}, 0)" for name in USAGE_SUMS},
-    "requests": "1",
-    "errors": "(r.status >= 400)::int",
-    **dict.fromkeys(ADJUSTED, "0"),
-    **{
-        name: f"(r.duration_ms > {low} AND r.duration_ms <= {high})::int"
-        for name, low, high in zip(
-            LATENCY_BUCKETS,
-            (-1, *LATENCY_EDGES_MS),
-            (*LATENCY_EDGES_MS, _LARGEST),
-            strict=True,
-        )
-    },
-}
 
 
 def query(cells: Cells, plan: Plan) -> tuple[str, list[object]]:
@@ -70,10 +47,9 @@ class _Query:
         self._plan = plan
         self._arguments = list[object]()
         self._parts = list[str]()
+        self._has_users = USER in dict(cells.where)
         self._periods = (
-            self._argument(list(cells.periods), "timestamptz[]")
-            if len(cells.periods) > 1
-            else None
+            self._instants(cells.periods) if len(cells.periods) > 1 else None
         )
         self._where = [
             (column, self._argument(list(values), _array(column)))
@@ -151,13 +127,35 @@ class _Query:
             kept = self._argument(part_grain(self._cells), "text")
             conditions.append(f"grain = {kept}")
         columns, measures = self._grained(), self._measures()
-        self._spans(table, "start", columns, measures, spans, conditions)
+        is_of_all_users = table == TABLE_USAGE_USER_PARTS and not self._has_users
+        if is_of_all_users or len(spans) <= _FEW_SPANS:
+            self._spans(table, "start", columns, measures, spans, conditions)
+            return
+        # Looked for at once, and so read in the order of their pages.
+        conditions += self._starts(spans, timedelta(minutes=minutes))
+        self._part(table, "start", columns, measures, conditions)
+
+    def _starts(self, spans: Sequence[Span], step: timedelta) -> list[str]:
+        """The parts within `spans`: themselves, or, if these are most, all but some."""
+        first, last = spans[0][0], spans[-1][1]
+        inside = sum((end - start for start, end in spans), timedelta())
+        if inside < (last - first) / 2:
+            return [f"start = ANY ({self._instants(_steps(spans, step))})"]
+        gaps = [(one[1], after[0]) for one, after in pairwise(spans)]
+        return [
+            f"start >= {self._argument(first, 'timestamptz')}",
+            f"start < {self._argument(last, 'timestamptz')}",
+            f"start <> ALL ({self._instants(_steps(gaps, step))})",
+        ]
+
+    def _instants(self, instants: Iterable[datetime]) -> str:
+        return self._argument(list(instants), "timestamptz[]")
 
     def _rows(self, spans: Sequence[Span]) -> None:
-        measures = {name: _ROW_MEASURES[name] for name in self._summed()}
+        measures = {name: ROW_MEASURES[name] for name in self._summed()}
         table = f"{TABLE_USAGE_LOGS} r"
         for some in _apart(spans):
-            self._spans(table, "r.created_at", _ROW_DIMENSIONS, measures, some)
+            self._spans(table, "r.created_at", ROW_DIMENSIONS, measures, some)
 
     def _adjustments(self, spans: Sequence[Span]) -> None:
         given = {"adjusted_tokens": "a.tokens", "adjusted_credits": "a.credits"}
@@ -171,7 +169,7 @@ class _Query:
                 f"{TABLE_USAGE_ADJUSTMENTS} a JOIN {TABLE_USAGE_LOGS} r "
                 "ON r.id = a.usage_id AND r.created_at = a.usage_created_at",
                 "a.usage_created_at",
-                _ROW_DIMENSIONS,
+                ROW_DIMENSIONS,
                 measures,
                 some,
                 [f"r.created_at >= {first}", f"r.created_at < {last}"],
@@ -206,16 +204,13 @@ class _Query:
         else:
             first, last = "span.first", "span.last"
         within = [f"{instant} >= {first}", f"{instant} < {last}"]
-        if table == TABLE_USAGE_USER_PARTS and USER not in dict(self._cells.where):
+        if table == TABLE_USAGE_USER_PARTS and not self._has_users:
             # Of all users: there is no index by the instant alone.
             days = (f"({at} AT TIME ZONE 'UTC')::date" for at in (first, last))
             within.append(f"day BETWEEN {' AND '.join(days)}")
         self._part(table, instant, columns, measures, [*conditions, *within])
         if len(spans) > 1:
-            starts, ends = (
-                self._argument([one[at] for one in spans], "timestamptz[]")
-                for at in (0, 1)
-            )
+            starts, ends = (self._instants(one[at] for one in spans) for at in (0, 1))
             # OFFSET: a subquery of its own, so that no plan reads all to join it.
             self._parts[-1] = (
                 f"SELECT part.* FROM unnest({starts}, {ends}) AS span (first, last) "  # noqa: S608 - as above
@@ -286,6 +281,12 @@ class _Query:
 def _apart(spans: Sequence[Span]) -> Sequence[Sequence[Span]]:
     """A few each on its own: only so are other days' partitions left out of a plan."""
     return [[one] for one in spans] if len(spans) <= _FEW_SPANS else [spans]
+
+
+def _steps(spans: Iterable[Span], step: timedelta) -> Iterator[datetime]:
+    for start, end in spans:
+        for at in range((end - start) // step):
+            yield start + at * step
 
 
 def _array(column: str) -> str:
