@@ -10,12 +10,15 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
+from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
 import structlog
 from redis.asyncio import Redis
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from local.engines import running_postgres, running_valkey
 from runtime import redis as runtime_redis
@@ -26,6 +29,15 @@ from runtime.settings import GrpcTransport
 
 START_DEADLINE_S = 60.0
 
+
+#: The files of tests/e2e whose tests use the fixture `own`.
+BREAK_THEIR_STACK = {
+    f"test_{name}.py"
+    for name in (
+        *("faults", "key_rotation", "ledger", "recovery"),
+        *("revocation_in_flight", "shared_limits", "websocket_sessions"),
+    )
+}
 
 #: Carries gRPC in all tests, and in the stacks that they start.
 TRANSPORT = "HUBGATE_GRPC_TRANSPORT"
@@ -49,6 +61,22 @@ def _log_plainly() -> None:
         colors=False, exception_formatter=structlog.dev.plain_traceback
     )
     structlog.configure(processors=[*processors, plain])
+
+
+class FilesAndStacks(LoadFileScheduling):  # type: ignore[misc]  # untyped
+    """A file's tests run in one process, and so do all that use the same stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        if not file.startswith("tests/e2e/"):
+            return file
+        return "broken" if Path(file).name in BREAK_THEIR_STACK else "shared"
+
+
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: Producer
+) -> LoadFileScheduling:
+    return FilesAndStacks(config, log)
 
 
 def pytest_collection_finish() -> None:

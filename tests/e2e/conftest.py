@@ -12,11 +12,6 @@ from tests.e2e.stack import Stack, eventually, running_stack
 HEALTHY_WITHIN_S = 60.0
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """A whole stack takes all of a small machine."""
-    item.add_marker(pytest.mark.alone)
-
-
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Shared by tests that leave it as they found it; users are a test's own."""

@@ -22,15 +22,16 @@ def a_route(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_new_route_serves_as_soon_as_it_is_answered(stack: Stack) -> None:
-    token, route = stack.token(), a_route()
-    before = stack.get(route["prefix"], token)
+@pytest.mark.alone
+def test_a_new_route_serves_as_soon_as_it_is_answered(own: Stack) -> None:
+    token, route = own.token(), a_route()
+    before = own.get(route["prefix"], token)
     started = SystemClock().monotonic()
-    put = stack.control("PUT", f"routes/{route['id']}", route)
+    put = own.control("PUT", f"routes/{route['id']}", route)
     took = SystemClock().monotonic() - started
-    after = stack.get(route["prefix"], token)
-    gone = stack.control("DELETE", f"routes/{route['id']}")
-    finally_ = stack.get(route["prefix"], token)
+    after = own.get(route["prefix"], token)
+    gone = own.control("DELETE", f"routes/{route['id']}")
+    finally_ = own.get(route["prefix"], token)
 
     assert before.status_code == 404
     assert put.status_code == 200, put.text

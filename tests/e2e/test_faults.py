@@ -41,6 +41,7 @@ def known(stack: Stack, role: str = "manager") -> str:
     return token
 
 
+@pytest.mark.alone
 def test_with_redis_frozen_known_tokens_pass_and_are_limited_on_the_spot(
     own: Stack,
 ) -> None:
@@ -87,6 +88,7 @@ def test_with_redis_frozen_the_local_limit_holds_per_process(own: Stack) -> None
     assert statuses.count(200) + statuses.count(429) == 30
 
 
+@pytest.mark.alone
 def test_a_killed_redis_is_back_with_its_revocations(own: Stack) -> None:
     token, revoked = known(own), own.token()
     assert own.command("revoke", revoked).returncode == 0
@@ -105,6 +107,7 @@ def test_a_killed_redis_is_back_with_its_revocations(own: Stack) -> None:
     assert seen <= {"TOKEN_REVOKED", "AUTH_UNAVAILABLE"}
 
 
+@pytest.mark.alone
 def test_while_one_of_two_deciders_is_frozen_its_sibling_answers(own: Stack) -> None:
     token = known(own)
     statuses: set[int] = set()
@@ -176,6 +179,7 @@ def test_an_instance_that_dies_is_out_without_a_client_error(own: Stack) -> None
         assert {one.json()["upstream"] for one in after} == {"left"}
 
 
+@pytest.mark.alone
 def test_a_frozen_instance_is_left_out_by_its_health_check(own: Stack) -> None:
     token = own.token(role="admin")
     with (

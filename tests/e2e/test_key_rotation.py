@@ -14,6 +14,7 @@ def status(stack: Stack, token: str) -> int:
     return stack.get("/api/users/me", token).status_code
 
 
+@pytest.mark.alone
 def test_a_new_key_is_accepted_while_the_old_one_never_fails(
     own: Stack, keys: KeyServer
 ) -> None:

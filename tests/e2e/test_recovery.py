@@ -18,6 +18,7 @@ LOADED_WITHIN_S = 30.0
 SERVICES = ["authz", "usage_sink", "control", "envoy", "redis", "postgres"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", SERVICES)
 def test_a_killed_service_is_back_within_five_seconds(own: Stack, kind: str) -> None:
     victim = own.pids()[kind][0]

@@ -11,7 +11,7 @@ import redis.asyncio
 from runtime.clock import SystemClock
 from tests.e2e.stack import Stack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 CLOCK = SystemClock()
 IN_FLIGHT = 200
@@ -58,9 +58,9 @@ async def _run(stack: Stack, token: str) -> tuple[float, list[Attempt]]:
     return written, [attempt for attempts in done for attempt in attempts]
 
 
-def test_no_request_that_starts_after_the_revocation_passes(stack: Stack) -> None:
-    token = stack.token(role="admin")
-    written, attempts = asyncio.run(_run(stack, token))
+def test_no_request_that_starts_after_the_revocation_passes(own: Stack) -> None:
+    token = own.token(role="admin")
+    written, attempts = asyncio.run(_run(own, token))
     before = [one.status for one in attempts if one.started < written - EFFECTIVE_S]
     after = [one.status for one in attempts if one.started > written + EFFECTIVE_S]
 

@@ -39,6 +39,7 @@ def short_token(stack: Stack, ttl_s: int) -> str:
     return str(stack.control("POST", "tokens", body).json()["token"])
 
 
+@pytest.mark.alone
 def test_the_socket_of_a_revoked_token_is_closed_and_no_other(own: Stack) -> None:
     token, other = own.token(), own.token()
     with open_socket(own, token) as revoked, open_socket(own, other) as bystander:
@@ -50,6 +51,7 @@ def test_the_socket_of_a_revoked_token_is_closed_and_no_other(own: Stack) -> Non
         assert echoes(bystander)
 
 
+@pytest.mark.alone
 def test_all_sockets_of_a_revoked_user_are_closed(own: Stack) -> None:
     user = a_user()
     with (
@@ -64,6 +66,7 @@ def test_all_sockets_of_a_revoked_user_are_closed(own: Stack) -> None:
         assert seconds_until_closed(second) < CLOSED_WITHIN_S
 
 
+@pytest.mark.alone
 def test_the_socket_of_an_expired_token_is_closed(own: Stack) -> None:
     with open_socket(own, short_token(own, 3)) as socket:
         assert echoes(socket)

@@ -160,6 +160,7 @@ async def test_rules_reach_a_process_through_a_cluster(client: Redis) -> None:
     assert (first, second) == ({"n": 1}, {"n": 2})
 
 
+@pytest.mark.alone
 async def test_one_lost_master_takes_only_its_own_callers(
     cluster: list[Server], client: Redis
 ) -> None:
