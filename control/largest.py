@@ -35,15 +35,20 @@ async def _by_user(snapshot: Snapshot, cells: Cells) -> Found | None:
     if cells.order is None or cells.limit is None:
         return None
     last = cells.limit + cells.offset
+    if last >= MOST_USERS:
+        return None
+    is_alone = cells.dimensions == (USER,)
     ranking = replace(cells, is_ranking=True, offset=0)
-    users = await snapshot.cells(replace(ranking, dimensions=(USER,), limit=MOST_USERS))
+    most = last if is_alone else MOST_USERS
+    users = await snapshot.cells(replace(ranking, dimensions=(USER,), limit=most))
     if not last <= len(users.cells):
         return None
-    chosen, groups = list(users.cells[:last]), users.groups
-    if cells.dimensions != (USER,):
+    if is_alone:
+        chosen, groups = users.cells, users.groups
+    else:
         chosen, groups = await _candidates(snapshot, ranking, users.cells, last), None
-    if len(chosen) == MOST_USERS:
-        return None
+        if len(chosen) == MOST_USERS:
+            return None
     return Found((await snapshot.cells(_of(cells, chosen))).cells, groups)
 
 
