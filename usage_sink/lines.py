@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from runtime.values import value
+
 _ID: Final = re.compile(
     rb'"id":"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"'
 )
@@ -17,7 +19,7 @@ _BEGIN: Final = b'{"'
 _NODE: Final = "node"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Logged:
     """One request's place in a block of lines; `id` is `UUID.int`."""
 

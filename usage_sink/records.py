@@ -8,6 +8,7 @@ from json.encoder import encode_basestring
 from typing import Any, Final
 
 from runtime.contracts import Pricing
+from runtime.values import value
 from usage_sink.events import UsageEvent
 from usage_sink.prices import CURRENCY, Charge, rate_per_token
 
@@ -49,7 +50,7 @@ _PROTOCOLS: Final = {
 _NO_COST: Final = f'{{"ratePerToken":0,"totalCost":0,"currency":"{CURRENCY}"}}'
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Origin:
     """The Envoy that served the request, and where this sink stands."""
 
@@ -58,7 +59,7 @@ class Origin:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UsageRecord:
     """What is written once and never changed."""
 
