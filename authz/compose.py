@@ -46,7 +46,8 @@ def compose(
     """With a `limiter` one call answers both questions, where a route asks so."""
     clock = SystemClock()
     verdicts = Verdicts(clock, stale_s=settings.authz_stale_s)
-    blacklist = TrackedBlacklist(client, verdicts, clock, metrics)
+    timeout_s = settings.redis_timeout_s
+    blacklist = TrackedBlacklist(client, verdicts, clock, metrics, timeout_s)
     keys = settings.key_source(clock, metrics)
     authorizer = Authorizer(
         verifier=Verifier(keys, settings.checks(), clock),

@@ -191,11 +191,16 @@ class Script:
                 answers[place] = answer
         for answer in answers:
             for one in answer if isinstance(answer, list) else (answer,):
-                _check(one)
+                check(one)
         return answers
 
 
-def _check(answer: Any) -> None:
+def check(answer: Any) -> None:
+    """Of an answer that `Carry` has brought: whether the server is one that answers.
+
+    Raises:
+        RedisError, OSError: all commands would meet it.
+    """
     # Subclasses of ResponseError are about the server: READONLY, LOADING.
     if isinstance(answer, Exception) and type(answer) is not ResponseError:
         raise answer

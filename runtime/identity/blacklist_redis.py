@@ -8,17 +8,24 @@ from runtime.contracts import blacklist_token_key, blacklist_user_key
 from runtime.identity.blacklist import BlacklistUnavailable, is_revoked
 from runtime.identity.tokens import Claims
 from runtime.identity.verdicts import Answers
-from runtime.redis import RedisUnavailable, wrap_errors
+from runtime.redis import (
+    Carry,
+    Command,
+    RedisUnavailable,
+    check,
+    each_by_itself,
+    wrap_errors,
+)
 
 
 class RedisBlacklist:
     """One round trip a decision."""
 
     def __init__(self, client: Redis) -> None:
-        self._client = client
+        self._carry = each_by_itself(client)
 
     async def is_revoked(self, claims: Claims) -> bool:
-        (answers,) = await read(self._client, [claims])
+        (answers,) = await read(self._carry, [claims])
         if answers is None:
             raise BlacklistUnavailable("a key of another type")
         return judge(claims, answers)
@@ -30,28 +37,28 @@ def keys_of(claims: Claims) -> tuple[str, ...]:
     return (user,) if claims.jti is None else (user, blacklist_token_key(claims.jti))
 
 
-async def read(client: Redis, batch: Sequence[Claims]) -> list[Answers | None]:
+async def read(carry: Carry, batch: Sequence[Claims]) -> list[Answers | None]:
     """What stands under the keys of each, in one round trip; None: unreadable.
 
     Raises:
         BlacklistUnavailable: Redis does not say.
     """
-    # Single commands in one packet, not MGET: a plain key of any type counts as
-    # listed, and in a cluster the keys live on different nodes.
-    pipeline = client.pipeline(transaction=False)
+    # Not MGET: a plain key of any type counts as listed, and in a cluster the keys live
+    # on different nodes.
+    commands: list[Command] = []
     for claims in batch:
         user, *token = keys_of(claims)
-        pipeline.get(user)
-        for key in token:
-            pipeline.exists(key)
+        commands.append(("GET", user))
+        commands += (("EXISTS", key) for key in token)
     try:
         with wrap_errors():
-            replies = iter(await pipeline.execute(raise_on_error=False))
+            replies = await carry(commands)
+            for reply in replies:
+                check(reply)
     except RedisUnavailable as error:
         raise BlacklistUnavailable(str(error)) from error
-    return [
-        _answers(claims, [next(replies) for _ in keys_of(claims)]) for claims in batch
-    ]
+    rest = iter(replies)
+    return [_answers(claims, [next(rest) for _ in keys_of(claims)]) for claims in batch]
 
 
 def _answers(claims: Claims, replies: list[object]) -> Answers | None:

@@ -21,7 +21,8 @@ from runtime.identity.verdicts import Answers, Verdicts
 from runtime.lifecycle import wait_or_stop
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
-from runtime.redis import RedisUnavailable, is_cluster, wrap_errors
+from runtime.redis import RedisUnavailable, each_by_itself, is_cluster, wrap_errors
+from runtime.redis_line import Line
 
 log = get_logger(__name__)
 
@@ -31,13 +32,20 @@ HEARTBEAT_S = 0.1
 RECONNECT_S = 0.1
 #: After a failure one question in so long is put to Redis, the others are not.
 PROBE_S = 0.1
+#: How long an answer is waited for.
+TIMEOUT_S = 0.1
 
 
 class TrackedBlacklist:
     """A known token costs no round trip; `run` must be running for that."""
 
     def __init__(
-        self, client: Redis, verdicts: Verdicts, clock: Clock, metrics: Metrics
+        self,
+        client: Redis,
+        verdicts: Verdicts,
+        clock: Clock,
+        metrics: Metrics,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._client = client
         self._verdicts = verdicts
@@ -45,6 +53,9 @@ class TrackedBlacklist:
         self._metrics = metrics
         self._count = metrics.counter("hubgate_blacklist_answers_total", "source")
         self._is_cluster = is_cluster(client)
+        self._timeout_s = timeout_s
+        self._line = Line(client)
+        self._carry = each_by_itself(client) if self._is_cluster else self._line.carry
         self._is_failing = False
         self._probe_at = 0.0
         self._waiting: list[tuple[Claims, asyncio.Future[Answers]]] = []
@@ -87,7 +98,7 @@ class TrackedBlacklist:
         question = self._verdicts.ask()
         found: list[Answers | None]
         try:
-            found = await read(self._client, [claims for claims, _ in batch])
+            found = await self._read([claims for claims, _ in batch])
             self._is_failing = False
         except BlacklistUnavailable as error:
             log.warning("Redis does not answer for the blacklist", reason=str(error))
@@ -106,8 +117,21 @@ class TrackedBlacklist:
             else:
                 waiter.set_result(answers)
 
+    async def _read(self, batch: list[Claims]) -> list[Answers | None]:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await read(self._carry, batch)
+        except TimeoutError as error:
+            raise BlacklistUnavailable("TimeoutError") from error
+
     async def run(self, stop: asyncio.Event) -> None:
         """Track until `stop`; comes back after every loss."""
+        try:
+            await self._run(stop)
+        finally:
+            self._line.close()
+
+    async def _run(self, stop: asyncio.Event) -> None:
         if self._is_cluster:
             # Each node would have to be tracked for the keys that it holds now.
             log.warning("a Redis cluster is asked for every decision")
