@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 MAX_DEPTH = 16
 
@@ -20,9 +20,7 @@ def loads(data: bytes) -> dict[str, Any]:
     text = data.decode("utf-8")
     if _depth(text) > MAX_DEPTH:
         raise ValueError("nested too deeply")
-    value = json.loads(
-        text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
-    )
+    value = _DECODER.decode(text)
     if not isinstance(value, dict):
         raise ValueError("not an object")  # noqa: TRY004 - one error for bad text
     return value
@@ -45,3 +43,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+#: `json.loads` would make one for every text.
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
+)

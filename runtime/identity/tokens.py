@@ -16,7 +16,10 @@ import base64
 import binascii
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from jwt.algorithms import get_default_algorithms
@@ -97,7 +100,7 @@ def _verify(token: str, keys: KeySet, checks: Checks, now: float) -> Claims | Re
     segments = token.split(".")
     if len(segments) != _SEGMENTS:
         raise _Invalid("not_three_segments")
-    header = _object(segments[0], "header")
+    header = _header(segments[0])
     signed = f"{segments[0]}.{segments[1]}".encode("ascii")
     key = _check_signature(header, signed, _decode(segments[2], "signature"), keys)
     payload = _object(segments[1], "payload")
@@ -120,6 +123,12 @@ def _decode(segment: str, name: str) -> bytes:
     return data
 
 
+@lru_cache(maxsize=64)
+def _header(segment: str) -> Mapping[str, Any]:
+    """Kept by its exact text: an issuer's tokens begin alike, as a rule."""
+    return MappingProxyType(_object(segment, "header"))
+
+
 def _object(segment: str, name: str) -> dict[str, Any]:
     data = _decode(segment, name)
     try:
@@ -129,7 +138,7 @@ def _object(segment: str, name: str) -> dict[str, Any]:
 
 
 def _check_signature(
-    header: dict[str, Any], signed: bytes, signature: bytes, keys: KeySet
+    header: Mapping[str, Any], signed: bytes, signature: bytes, keys: KeySet
 ) -> VerificationKey:
     algorithm, kid = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str):
