@@ -61,6 +61,7 @@ class Audit:
         self._write = write
         self._scope = scope
         self._lines: list[str] = []
+        self._now = ""
         self._second = -1
         self._begins = ""
 
@@ -69,10 +70,11 @@ class Audit:
             return
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
+            self._now = self._time()  # of all lines of this turn
         self._lines.append(
             self._template
             % (
-                *(self._time(), known(attempt.verdict), known(attempt.reason)),
+                *(self._now, known(attempt.verdict), known(attempt.reason)),
                 *(quoted_or_null(attempt.user), known(attempt.role)),
                 *(quoted_or_null(attempt.token_id), known(attempt.route)),
                 *(known(attempt.method), quoted(attempt.path)),

@@ -61,13 +61,14 @@ class Authorizer:
             return deny(ErrorCode.BAD_REQUEST, ambiguity)
         if policy.auth is AuthPolicy.NONE:
             return GUEST
-        match credentials.find(request.authorization, request.websocket_protocol):
+        found = credentials.find(request.authorization, request.websocket_protocol)
+        match found:
+            case Bearer():
+                return await self._decide_token(policy, found.token)
             case Missing():
                 return without_token(policy)
-            case Malformed(reason):
-                return deny(ErrorCode.TOKEN_INVALID, reason)
-            case Bearer(token):
-                return await self._decide_token(policy, token)
+            case Malformed():
+                return deny(ErrorCode.TOKEN_INVALID, found.reason)
 
     async def _decide_token(self, policy: Policy, token: str) -> Decision:
         expired_too = policy.auth is AuthPolicy.ALLOW_EXPIRED

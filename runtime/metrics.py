@@ -401,6 +401,16 @@ class Metrics:
         with self._lock:
             spread.add(value)
 
+    def histogram(self, name: MetricName, **labels: str) -> Callable[[float], None]:
+        """Takes a value: for what is observed often."""
+        spread, lock = self._spread(name, labels), self._lock
+
+        def observe(value: float) -> None:
+            with lock:
+                spread.add(value)
+
+        return observe
+
     def value(self, name: MetricName, **labels: str) -> float:
         """The present value of a counter or gauge; 0 when never touched."""
         return self._registry.get_sample_value(name, labels) or 0.0

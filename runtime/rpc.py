@@ -84,6 +84,7 @@ class Calls:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._observe: dict[str, Callable[[float], None]] = {}
 
     async def unary(
         self, method: Unary, request: bytes, metadata: Callable[[], Metadata]
@@ -103,8 +104,7 @@ class Calls:
         except Exception as error:
             raise self._failure(method, error) from error
         finally:
-            elapsed = time.perf_counter() - started
-            self._metrics.observe("hubgate_rpc_seconds", elapsed, method=method.path)
+            self._took(method)(time.perf_counter() - started)
 
     async def stream(
         self, method: Stream, requests: AsyncIterator[bytes]
@@ -126,6 +126,13 @@ class Calls:
             # A caller that hangs up ends us between two answers, and the handler too.
             if (close := getattr(answers, "aclose", None)) is not None:
                 await close()
+
+    def _took(self, method: Unary) -> Callable[[float], None]:
+        observe = self._observe.get(method.path)
+        if observe is None:
+            observe = self._metrics.histogram("hubgate_rpc_seconds", method=method.path)
+            self._observe[method.path] = observe
+        return observe
 
     def _failure(self, method: Method, error: Exception) -> RpcError:
         log.error("rpc failed", method=method.path, exc_info=error)

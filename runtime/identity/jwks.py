@@ -130,7 +130,7 @@ class FetchedKeys:
 
     @property
     def keys(self) -> KeySet:
-        parts = tuple(feed.keys for feed in self._feeds)
+        parts = tuple([feed.keys for feed in self._feeds])
         if parts != self._parts:
             self._parts = parts
             self._keys = KeySet(sum(parts, self._fixed))
