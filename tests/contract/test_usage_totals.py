@@ -18,6 +18,7 @@ from control.usage_totals import (
     DIMENSIONS,
     MEASURES,
     ORDERS,
+    Cells,
     RowsArchived,
 )
 from control.usage_totals_postgres import PostgresTotals
@@ -158,6 +159,21 @@ async def test_the_pages_of_groups_add_up_to_the_total(kept: PostgresTotals) -> 
         assert sum(item[name] for item in items) == total[name]
     keys = [(item["userId"], item["model"], item["route"]) for item in items]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.integration
+async def test_only_from_the_first_sums_on_is_an_index_not_gone_along(
+    kept: PostgresTotals,
+) -> None:
+    """The newest row and the last seal are found by one; sums are read by page."""
+    show = "SHOW enable_indexscan"
+    async with kept.snapshot() as snapshot:
+        await snapshot.state(FIRST, LAST)
+        before = await snapshot.connection.fetchval(show)
+        await snapshot.cells(Cells(start=FIRST, end=LAST))
+        behind = await snapshot.connection.fetchval(show)
+
+    assert (before, behind) == ("on", "off")
 
 
 @pytest.mark.integration
