@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from runtime.clock import Clock
@@ -214,14 +215,15 @@ class Loader:
 
     async def _take(self, batch: Batch, items: Iterator[Item]) -> bool:
         """Add items up to the limit; True when these were all."""
-        for number, item in enumerate(items, start=1):
-            batch.add(item)
-            if batch.rows >= self._limits.rows:
-                return False
-            if number % _SLICE == 0:
-                await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        return True
+        while (room := self._limits.rows - batch.rows) > 0:
+            wanted = min(room, _SLICE)
+            found = list(islice(items, wanted))
+            for item in found:
+                batch.add(item)
+            await asyncio.sleep(0)
+            if len(found) < wanted:
+                return True
+        return False
 
     async def _hold(self, entry: Entry) -> None:
         """Begin the entry again after a moment; what came before it may go."""

@@ -165,12 +165,13 @@ class PostgresUsageStore:
         """
         if not records:
             return Written()
-        gone = await self._archived_days(records)
+        days = {record.event.created_at.date() for record in records}
+        gone = await self._archived_days(days)
         if gone:
             return await self._without_archived(records, gone)
-        await self._make_days(records)
+        await self._make_days(days)
         try:
-            new = await self._copy(records)
+            new = await self._copy(records, days)
         except DatabaseRejected as error:
             if len(records) == 1:
                 return await self._give_up(
@@ -216,10 +217,8 @@ class PostgresUsageStore:
                 self._chain.node,
             )
 
-    async def _copy(self, records: Sequence[UsageRecord]) -> int:
-        days = sorted({record.event.created_at.date() for record in records})
-
-        places = {day: place for place, day in enumerate(days, start=1)}
+    async def _copy(self, records: Sequence[UsageRecord], days: set[date]) -> int:
+        places = {day: place for place, day in enumerate(sorted(days), start=1)}
 
         async def copy(connection: _Connection) -> None:
             await connection.execute(_MAKE_SCRATCH)
@@ -281,24 +280,19 @@ class PostgresUsageStore:
             self._chain.committed(seals)
         return batches
 
-    async def _archived_days(self, records: Sequence[UsageRecord]) -> set[date]:
+    async def _archived_days(self, days: set[date]) -> set[date]:
         today = datetime.fromtimestamp(self._clock.now(), UTC).date()
-        closed = {
-            day
-            for record in records
-            if (day := record.event.created_at.date()) <= today - _OPEN_DAYS
-        }
+        closed = {day for day in days if day <= today - _OPEN_DAYS}
         if not closed:
             return set()
         with _ledger_errors():
             found = await self._pool.fetch(_ARCHIVED, sorted(closed))
         return {row["day"] for row in found}
 
-    async def _make_days(self, records: Sequence[UsageRecord]) -> None:
+    async def _make_days(self, days: set[date]) -> None:
         """A partition for each day of the last weeks; else its rows share one."""
         today = datetime.fromtimestamp(self._clock.now(), UTC).date()
-        days = {record.event.created_at.date() for record in records} - self._days
-        for day in days:
+        for day in days - self._days:
             self._days.add(day)
             if today - _REPORTED_DAYS <= day <= today:
                 try:
