@@ -44,6 +44,8 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
     decision_calls: DecisionCalls = Field(
         default=DecisionCalls.ONE, validate_default=True
     )
+    #: Of those processes so many are asked, the others when those are not well.
+    sidecars_at_work: int | None = Field(default=None, ge=1)
     control_upstream: AddressField = Address(host="127.0.0.1", port=8000)
     #: A user's revocation is kept for so long: no issuer's tokens may live longer.
     longest_token_s: int = Field(default=MAX_TTL_S, ge=60, le=10 * MAX_TTL_S)
@@ -105,6 +107,7 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
             websocket_on_authz_down=self.websocket_on_authz_down,
             log_transport=self.access_log_transport,
             log_file=self.access_log_file,
+            sidecars_at_work=self.sidecars_at_work,
         )
 
     def admin_token(self) -> str:

@@ -8,13 +8,14 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 from pydantic import Field
 
-from local import binaries
+from local import binaries, cores
 from local.errors import LocalError
 from local.settings import packaged_bootstrap
 from runtime.clock import Clock, SystemClock
@@ -33,7 +34,7 @@ _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
 
 def half_the_cores() -> int:
     """Workers of an Envoy with its sidecars beside it: they need as many cores."""
-    return max(1, len(os.sched_getaffinity(0)) // 2)
+    return max(1, len(cores.usable()) // 2)
 
 
 class EnvoyRoom(EnvironmentModel):
@@ -51,6 +52,35 @@ class EnvoyRoom(EnvironmentModel):
             "max_heap_bytes": self.envoy_max_heap_mb * 1024 * 1024,
             "max_connections": self.envoy_max_connections,
         }
+
+
+class StackRoom(EnvoyRoom):
+    """The same of a stack on this machine."""
+
+    pin_cores: bool = False
+    sidecars_at_work: int | None = Field(default=None, ge=1)
+
+    @classmethod
+    def given(cls, environ: Mapping[str, str]) -> Self:
+        """As the environment says.
+
+        Raises:
+            LocalError: it says it wrongly.
+        """
+        try:
+            return cls.from_environ(environ)
+        except SettingsError as error:
+            raise LocalError(str(error)) from None
+
+    def at_work(self) -> int:
+        """Sidecars that are asked: with fewer cores than sidecars some stand by."""
+        spare = len(cores.usable()) - self.envoy_concurrency
+        return self.sidecars_at_work or max(1, spare)
+
+    def shares(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Envoy's cores, and those of what it asks; none if they may use any."""
+        none: frozenset[int] = frozenset()
+        return cores.shares(self.envoy_concurrency) if self.pin_cores else (none, none)
 
 
 class EnvoySettings(EnvoyRoom):

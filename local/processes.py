@@ -5,16 +5,17 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from local.accounts import Account, identity
 from local.console import Console
+from local.cores import keep_to
 from local.errors import LocalError, StartError
 from local.relay import LineProtocol, Output
+from local.together import side_by_side
 from local.watchdog import MARKER
 
 #: Seconds before the first, second, … restart of a process that keeps dying.
@@ -44,6 +45,7 @@ class Spec:
     stop_timeout_s: float = 10.0
     cwd: Path | None = None
     account: Account | None = None
+    cores: frozenset[int] = frozenset()  # none: any
 
 
 class Child:
@@ -131,6 +133,8 @@ class Child:
                 while not exited.done():
                     problem = await _problem(probe)
                     if problem is None:
+                        # Not before: a start makes use of every core.
+                        keep_to(process.pid, self.spec.cores)
                         return
                     await asyncio.wait({exited}, timeout=_PROBE_EVERY_S)
         except TimeoutError:
@@ -211,24 +215,6 @@ async def _problem(probe: Step) -> Exception | None:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
         return error
     return None
-
-
-async def side_by_side(*work: Coroutine[Any, Any, None]) -> None:
-    """All of it at once; the first error ends the rest.
-
-    Raises:
-        LocalError: that error.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            for one in work:
-                group.create_task(one)
-    except ExceptionGroup as errors:
-        # Not `except*`: what it raises arrives in a group of its own.
-        ours = errors.subgroup(LocalError)
-        if ours is None:
-            raise
-        raise ours.exceptions[0] from None
 
 
 def _ending(status: int | None) -> str:

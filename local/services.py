@@ -3,12 +3,12 @@
 import asyncio
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 
 from local import binaries, probes
-from local.envoy import CLUSTER, EnvoyRoom, admin_placeholders, new_incarnation
+from local.envoy import CLUSTER, StackRoom, admin_placeholders, new_incarnation
 from local.errors import LocalError
 from local.files import write_private
 from local.ports import Ports
@@ -17,7 +17,7 @@ from local.settings import Settings, packaged_bootstrap
 from local.state import DataDir
 from runtime.clock import SystemClock
 from runtime.contracts import DecisionCalls
-from runtime.settings import Address, SettingsError
+from runtime.settings import Address
 
 #: What Envoy asks before it forwards: the modules, and what each of them is.
 _DECIDERS: Mapping[DecisionCalls, Mapping[str, tuple[str, ...]]] = {
@@ -149,7 +149,7 @@ def envoy(plan: Plan) -> Spec:
     """Envoy; ready when a request passes through the gateway."""
     ports = plan.ports
     bootstrap = plan.data.path / "envoy.yaml"
-    room = _room(plan.settings)
+    room = StackRoom.given(plan.settings.environ)
     values = {
         "node_id": plan.environ()["HUBGATE_NODE_ID"],
         "node_cluster": CLUSTER,
@@ -190,14 +190,8 @@ def envoy(plan: Plan) -> Spec:
         prepare=prepare,
         before_stop=drain,
         stop_timeout_s=5.0,
+        cores=room.shares()[0],
     )
-
-
-def _room(settings: Settings) -> EnvoyRoom:
-    try:
-        return EnvoyRoom.from_environ(settings.environ)
-    except SettingsError as error:
-        raise LocalError(str(error)) from None
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:
@@ -237,7 +231,8 @@ def _decider(plan: Plan, module: str, name: str) -> Spec:
     if "authz" in kinds:
         env["HUBGATE_AUTHZ_JOURNAL_DIR"] = str(plan.journal)
         env[_AUDIT_FILE] = plan.audit
-    return _service(plan, module, name, kinds, env)
+    spec = _service(plan, module, name, kinds, env)
+    return replace(spec, cores=StackRoom.given(plan.settings.environ).shares()[1])
 
 
 def _service(
@@ -266,6 +261,7 @@ def _service(
 
 def control(plan: Plan) -> Spec:
     ports, settings = plan.ports, plan.settings
+    room = StackRoom.given(settings.environ)
     http = (_LOOPBACK, ports.control)
     env = {
         **plan.database("control"),
@@ -276,6 +272,7 @@ def control(plan: Plan) -> Spec:
         "HUBGATE_ARCHIVE_DIR": str(plan.archive),
         "HUBGATE_CONFIG_FILE": str(settings.config),
         "HUBGATE_ADMIN_TOKEN_FILE": str(plan.data.admin_token),
+        "HUBGATE_SIDECARS_AT_WORK": str(room.at_work()),
         "HUBGATE_USAGE_SINK_ADDRESSES": f"unix:{plan.socket('usage_sink')}",
         "HUBGATE_ACCESS_LOG_FILE": str(plan.access_log),
         "HUBGATE_ENVOY_BINARY": str(binaries.envoy()),

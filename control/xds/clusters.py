@@ -72,18 +72,25 @@ def control_cluster(name: str, address: Address) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def sidecar_cluster(name: str, addresses: tuple[Address, ...]) -> bytes:
+def sidecar_cluster(
+    name: str, addresses: tuple[Address, ...], at_work: int | None = None
+) -> bytes:
     """HTTP/2 to every process of a sidecar; a name is as many as it has addresses.
+
+    The first `at_work` of them are asked, the others when those are not well.
 
     A dead one is left out within a second, a frozen one within three; when none looks
     healthy all are asked, since a late answer is better than none.
     """
+    groups = filter(None, (addresses[:at_work], addresses[at_work:] if at_work else ()))
     cluster = Cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC,
         connect_timeout=wire.duration(SIDECAR_CONNECT_TIMEOUT_S),
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
-        load_assignment=endpoints(name, map(wire.address_of, addresses)),
+        load_assignment=endpoints(
+            name, *(map(wire.address_of, group) for group in groups)
+        ),
         circuit_breakers=_breakers(),
         health_checks=[_sidecar_check()],
         outlier_detection=OutlierDetection(

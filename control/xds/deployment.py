@@ -36,3 +36,12 @@ class Deployment:
     websocket_on_authz_down: OnAuthzDown = OnAuthzDown.CLOSE
     log_transport: LogTransport = LogTransport.OTLP
     log_file: str | None = None
+    #: Processes of authz and ratelimit that are asked while they are well; the others
+    #: stand by. None: all are asked.
+    sidecars_at_work: int | None = None
+
+    @property
+    def some_stand_by(self) -> bool:
+        return self.sidecars_at_work is not None and self.sidecars_at_work < len(
+            self.authz
+        )

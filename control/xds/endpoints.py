@@ -24,14 +24,17 @@ def assignment(name: str, instances: Iterable[Instance]) -> ClusterLoadAssignmen
     return endpoints(name, (wire.socket(one.host, one.port) for one in instances))
 
 
-def endpoints(name: str, addresses: Iterable[Address]) -> ClusterLoadAssignment:
+def endpoints(name: str, *groups: Iterable[Address]) -> ClusterLoadAssignment:
+    """A group gets requests when those before it are not well."""
     return ClusterLoadAssignment(
         cluster_name=name,
         endpoints=[
             LocalityLbEndpoints(
+                priority=number,
                 lb_endpoints=[
-                    LbEndpoint(endpoint=Endpoint(address=one)) for one in addresses
-                ]
+                    LbEndpoint(endpoint=Endpoint(address=one)) for one in group
+                ],
             )
+            for number, group in enumerate(groups)
         ],
     )

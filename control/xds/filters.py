@@ -85,11 +85,12 @@ def http_filters(max_request_bytes: int, deployment: Deployment) -> list[HttpFil
         HttpFilter(name=networks.FILTER, disabled=True, typed_config=networks.rbac()),
         HttpFilter(name=CORS, disabled=True, typed_config=wire.pack(CorsFilter())),
         HttpFilter(name=_ADDRESS, typed_config=wire.pack(_client_address())),
+        HttpFilter(name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz(deployment))),
         HttpFilter(
-            name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz(deployment.calls))
-        ),
-        HttpFilter(
-            name=rate_limits.FILTER, typed_config=wire.pack(rate_limits.rate_limit())
+            name=rate_limits.FILTER,
+            typed_config=wire.pack(
+                rate_limits.rate_limit(some_stand_by=deployment.some_stand_by)
+            ),
         ),
         sessions.http_filter(deployment.websocket_on_authz_down),
         HttpFilter(
@@ -152,7 +153,8 @@ def _client_address() -> HeaderMutation:
     )
 
 
-def _ext_authz(calls: DecisionCalls) -> ExtAuthz:
+def _ext_authz(deployment: Deployment) -> ExtAuthz:
+    calls = deployment.calls
     return ExtAuthz(
         transport_api_version=ApiVersion.V3,
         grpc_service=wire.grpc_service(
@@ -160,6 +162,7 @@ def _ext_authz(calls: DecisionCalls) -> ExtAuthz:
             timeout_s=AUTHZ_TIMEOUT_S[calls],
             retries=2,
             back_off_s=(0.005, AUTHZ_TRY_S[calls]),
+            some_stand_by=deployment.some_stand_by,
         ),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),

@@ -39,7 +39,7 @@ TRY_S = 0.2
 _TOKENS = contracts.ACCESS_LOG_ATTRIBUTES["llm_total"]
 
 
-def rate_limit() -> RateLimit:
+def rate_limit(*, some_stand_by: bool) -> RateLimit:
     """The filter of the listener."""
     return RateLimit(
         domain=contracts.RATE_LIMIT_DOMAIN,
@@ -49,7 +49,11 @@ def rate_limit() -> RateLimit:
         rate_limit_service=RateLimitServiceConfig(
             transport_api_version=ApiVersion.V3,
             grpc_service=wire.grpc_service(
-                CLUSTER, timeout_s=TIMEOUT_S, retries=2, back_off_s=(0.005, TRY_S)
+                CLUSTER,
+                timeout_s=TIMEOUT_S,
+                retries=2,
+                back_off_s=(0.005, TRY_S),
+                some_stand_by=some_stand_by,
             ),
         ),
     )

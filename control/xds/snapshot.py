@@ -145,11 +145,12 @@ def _clusters(
     deployment: Deployment,
     services: Addresses,
 ) -> dict[str, bytes]:
+    at_work = deployment.sidecars_at_work
     sidecars = {
-        filters.AUTHZ: deployment.authz,
-        sessions.CLUSTER: deployment.authz,
-        filters.RATELIMIT: deployment.ratelimit,
-        access_log.USAGE_SINK: deployment.usage_sink,
+        filters.AUTHZ: (deployment.authz, at_work),
+        sessions.CLUSTER: (deployment.authz, None),
+        filters.RATELIMIT: (deployment.ratelimit, at_work),
+        access_log.USAGE_SINK: (deployment.usage_sink, None),
     }
     return {
         **{
@@ -157,8 +158,8 @@ def _clusters(
             for name, instances in services.items()
         },
         **{
-            name: clusters.sidecar_cluster(name, addresses)
-            for name, addresses in sidecars.items()
+            name: clusters.sidecar_cluster(name, addresses, asked)
+            for name, (addresses, asked) in sidecars.items()
         },
         SERVICE_CONTROL: clusters.control_cluster(SERVICE_CONTROL, deployment.control),
     }

@@ -19,11 +19,15 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Pipe,
     RetryPolicy,
     RetryPolicyRetryHostPredicate,
+    RetryPolicyRetryPriority,
     SocketAddress,
 )
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import (
     PreviousHostsPredicate,
+)
+from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import (
+    PreviousPrioritiesConfig,
 )
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 from google.protobuf import json_format, struct_pb2
@@ -100,9 +104,16 @@ def header(
 
 
 def grpc_service(
-    cluster: str, *, timeout_s: float, retries: int, back_off_s: tuple[float, float]
+    cluster: str,
+    *,
+    timeout_s: float,
+    retries: int,
+    back_off_s: tuple[float, float],
+    some_stand_by: bool = False,
 ) -> GrpcService:
     """`timeout_s` covers all tries; a retry asks another process when there is one.
+
+    `some_stand_by`: of the processes that are there, a retry asks those.
 
     The longest back-off is also what one try may take: Envoy makes it the per-try
     timeout of a gRPC service's retry policy.
@@ -123,5 +134,13 @@ def grpc_service(
                 )
             ],
             host_selection_retry_max_attempts=HOST_TRIES,
+            retry_priority=_others_first() if some_stand_by else None,
         ),
+    )
+
+
+def _others_first() -> RetryPolicyRetryPriority:
+    return RetryPolicyRetryPriority(
+        name="envoy.retry_priorities.previous_priorities",
+        typed_config=pack(PreviousPrioritiesConfig(update_frequency=1)),
     )

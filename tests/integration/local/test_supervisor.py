@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,36 @@ async def test_a_killed_process_is_back_soon(bench: Bench) -> None:
 
     assert asyncio.get_running_loop().time() - started < 2
     assert bench.changes.is_set()
+
+
+_TWO_THREADS = """
+import pathlib, signal, sys, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+pathlib.Path(sys.argv[1]).write_text("here")
+signal.pause()
+"""
+
+
+def cores_of(pid: int) -> list[set[int]]:
+    """Of each thread."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [os.sched_getaffinity(int(one.name)) for one in threads]
+
+
+async def test_a_process_keeps_to_its_cores_in_every_life(bench: Bench) -> None:
+    core = max(os.sched_getaffinity(0))
+    spec = replace(bench.spec("kept", _TWO_THREADS), cores=frozenset({core}))
+    await bench.supervisor.start([spec, bench.spec("free")])
+    pids = bench.supervisor.pids()
+    free, kept = pids["free"][0], pids["kept"][0]
+
+    assert cores_of(kept) == [{core}, {core}]
+    assert cores_of(free) == [os.sched_getaffinity(0)]
+
+    os.kill(kept, signal.SIGKILL)
+    await until(lambda: bench.supervisor.pids()["kept"] not in ([], [kept]))
+    (again,) = bench.supervisor.pids()["kept"]
+    await until(lambda: cores_of(again) == [{core}, {core}])
 
 
 async def test_it_is_restarted_as_often_as_it_dies(bench: Bench) -> None:

@@ -9,12 +9,14 @@ import pytest
 from local import binaries
 from local.envoy import (
     EnvoySettings,
+    StackRoom,
     admin_placeholders,
     argv,
     bootstrap,
     main,
     new_incarnation,
 )
+from local.errors import LocalError
 from runtime.clock import FakeClock
 from runtime.settings import Address, SettingsError
 
@@ -85,6 +87,55 @@ def test_half_the_cores_are_left_to_what_envoy_asks(
     line = argv(Path("/bin/envoy"), EnvoySettings.from_environ({}), "{}")
 
     assert line[line.index("--concurrency") + 1] == str(workers)
+
+
+PINNED = {"HUBGATE_PIN_CORES": "true"}
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "envoys", "others"),
+    [
+        ({0, 1}, PINNED, {0}, {1}),
+        ({2, 3, 5, 7}, PINNED, {2, 3}, {5, 7}),
+        ({0, 1, 2, 3}, {**PINNED, "HUBGATE_ENVOY_CONCURRENCY": "3"}, {0, 1, 2}, {3}),
+        ({0}, PINNED, {0}, {0}),
+        ({0, 1}, {**PINNED, "HUBGATE_ENVOY_CONCURRENCY": "2"}, {0, 1}, {0, 1}),
+        ({0, 1}, {}, set(), set()),
+    ],
+)
+def test_envoy_has_a_core_for_each_worker_and_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+    cores: set[int],
+    given: dict[str, str],
+    envoys: set[int],
+    others: set[int],
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: cores)
+
+    assert tuple(map(set, StackRoom.given(given).shares())) == (envoys, others)
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "at_work"),
+    [
+        (1, {}, 1),
+        (2, {}, 1),
+        (8, {}, 4),
+        (2, {"HUBGATE_SIDECARS_AT_WORK": "2"}, 2),
+        (4, {"HUBGATE_ENVOY_CONCURRENCY": "4"}, 1),
+    ],
+)
+def test_no_more_sidecars_are_asked_than_have_a_core(
+    monkeypatch: pytest.MonkeyPatch, cores: int, given: dict[str, str], at_work: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+
+    assert StackRoom.given(given).at_work() == at_work
+
+
+def test_a_stack_says_which_setting_is_wrong() -> None:
+    with pytest.raises(LocalError, match="HUBGATE_ENVOY_CONCURRENCY"):
+        StackRoom.given({"HUBGATE_ENVOY_CONCURRENCY": "many"})
 
 
 @pytest.fixture
