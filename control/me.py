@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from control.balance import Balance
 from control.counters import Counted, Limit
 from control.limits import PER_SECONDS
 from control.parameters import Reader, shown
+from control.periods import Unit, after, floor, zone_of
 from control.window_sums import Sums, Window
 
 DEFAULT_RECENT: Final = 10
 MAX_RECENT: Final = 50
-_DECEMBER: Final = 12
 COUNTERS_AWAY: Final = "the counters do not answer now"
 
 
@@ -36,25 +36,10 @@ def parse(parameters: Mapping[str, str]) -> Question:
     return Question(zone, recent)
 
 
-def zone_of(text: str) -> ZoneInfo:
-    """Raises ValueError: no such time zone."""
-    try:
-        return ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(
-            "give a time zone by its IANA name, such as UTC or Asia/Bangkok"
-        ) from None
-
-
 def month_at(now: float, zone: ZoneInfo) -> Window:
     """The calendar month in `zone` that holds the Unix time `now`."""
-    local = datetime.fromtimestamp(now, zone)
-    first = datetime(local.year, local.month, 1, tzinfo=zone)
-    if local.month == _DECEMBER:
-        following = datetime(local.year + 1, 1, 1, tzinfo=zone)
-    else:
-        following = datetime(local.year, local.month + 1, 1, tzinfo=zone)
-    return Window(first.astimezone(UTC), following.astimezone(UTC))
+    first = floor(datetime.fromtimestamp(now, UTC), Unit.MONTH, zone)
+    return Window(first, after(first, Unit.MONTH, zone))
 
 
 def limits_answer(

@@ -6,10 +6,11 @@ from typing import Any, Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from control.console import figures, filters
+from control.console import figures
 from control.console.api import Found, Refusal
 from control.console.sections import Call, Calls
 from control.parameters import Reader
+from control.periods import zone_of
 
 PATH: Final = "/api/usage/logs"
 PAGE: Final = 25
@@ -48,7 +49,7 @@ class Older:
 def older(parameters: Mapping[str, str]) -> Older:
     """The page that a button asks for; raises BadParameters: not one of ours."""
     reader = Reader(parameters, tuple(parameters))
-    zone = reader.read(_ZONE, filters.zone) or ZoneInfo("UTC")
+    zone = reader.read(_ZONE, zone_of) or ZoneInfo("UTC")
     with_users = reader.choice(_USERS, ("0", "1")) == "1"
     reader.done()
     own = (_ZONE, _USERS)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from control.parameters import Reader, shown
+from control.periods import midnight, zone_of
 
 CUSTOM: Final = "custom"
 AUTOMATIC: Final = "auto"
@@ -95,14 +96,14 @@ def read(parameters: Mapping[str, str], now: float) -> Filters:
     given = {name: value for name, value in parameters.items() if value}
     reader = Reader(given, _NAMES)
     period = reader.choice("period", tuple(PERIODS)) or "7d"
-    where = reader.read("timeZone", zone) or ZoneInfo("UTC")
+    where = reader.read("timeZone", zone_of) or ZoneInfo("UTC")
     first, last = reader.read("from", _day), reader.read("to", _day)
     at = datetime.fromtimestamp(now, UTC)
     start, end = _range(period, at.astimezone(where), where)
     if period == CUSTOM:
         today = at.astimezone(where).date()
         first, last = first or today, last or today
-        start, end = _midnight(first, where), _midnight(last + timedelta(days=1), where)
+        start, end = midnight(first, where), midnight(last + timedelta(days=1), where)
         if last < first:
             reader.problem("to", "give a day that is not before the first")
     filters = Filters(
@@ -130,13 +131,9 @@ def _range(period: str, at: datetime, where: ZoneInfo) -> tuple[datetime, dateti
     if period == "24h":
         return end - timedelta(days=1), end
     if period == "month":
-        return _midnight(at.date().replace(day=1), where), end
+        return midnight(at.date().replace(day=1), where), end
     days = _DAYS.get(period, 1)
-    return _midnight(at.date() - timedelta(days=days - 1), where), end
-
-
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    return datetime.combine(day, time(), zone)
+    return midnight(at.date() - timedelta(days=days - 1), where), end
 
 
 def _day(text: str) -> date:
@@ -144,11 +141,3 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise ValueError("give a day, such as 2026-01-31") from None
-
-
-def zone(text: str) -> ZoneInfo:
-    """The time zone of that name; raises ValueError."""
-    try:
-        return ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("give a time zone, such as Europe/Berlin or UTC") from None

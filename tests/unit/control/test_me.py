@@ -181,6 +181,7 @@ async def test_the_admin_token_is_nobodys(api: httpx.AsyncClient) -> None:
     [
         ("timeZone", "Nowhere/City"),
         ("timeZone", "../etc/passwd"),
+        ("timeZone", "posix/Asia/Bangkok"),
         ("recent", "51"),
         ("user", "u-2"),
     ],
@@ -192,6 +193,14 @@ async def test_a_bad_parameter_is_named(
 
     assert answer.status_code == 422
     assert [one["field"] for one in answer.json()["errors"]] == [name]
+
+
+async def test_a_time_zone_has_the_names_that_the_summary_takes(
+    api: httpx.AsyncClient,
+) -> None:
+    answer = await api.get(ME, params={"timeZone": "asia/bangkok"}, headers=bearer())
+
+    assert answer.json()["period"]["timeZone"] == "Asia/Bangkok"
 
 
 @pytest.mark.parametrize(
