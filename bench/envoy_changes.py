@@ -7,6 +7,7 @@ from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.open_telemetry.v3 import (
     logs_service_pb2 as otlp_pb2,
 )
+from envoy.extensions.filters.http.lua.v3 import lua_pb2
 
 from control.xds.access_log import PLAIN
 from runtime import contracts
@@ -116,6 +117,35 @@ def _no_health_checks(bootstrap: Any, _: Any) -> None:
         cluster.ClearField("outlier_detection")
 
 
+def _buffers(size: int) -> Change:
+    """What a connection may hold, on either side; Envoy's own limit is a megabyte."""
+
+    def change(bootstrap: Any, _: Any) -> None:
+        resources = bootstrap.static_resources
+        for one in (*resources.listeners, *resources.clusters):
+            one.per_connection_buffer_limit_bytes.value = size
+
+    return change
+
+
+def _no_breakers(bootstrap: Any, _: Any) -> None:
+    for cluster in bootstrap.static_resources.clusters:
+        cluster.ClearField("circuit_breakers")
+
+
+def _no_header_budgets(_: Any, manager: Any) -> None:
+    manager.ClearField("max_request_headers_kb")
+    manager.common_http_protocol_options.ClearField("max_headers_count")
+
+
+def _route_again(_: Any, manager: Any) -> None:
+    for one in manager.http_filters:
+        if one.name == f"{_FILTER}lua":
+            config = lua_pb2.Lua.FromString(one.typed_config.value)
+            config.ClearField("clear_route_cache")
+            one.typed_config.value = config.SerializeToString()
+
+
 def _answer_headers(_: Any, manager: Any) -> None:
     manager.route_config.ClearField("response_headers_to_add")
     manager.route_config.ClearField("response_headers_to_remove")
@@ -163,4 +193,9 @@ CHANGES: Final[dict[str, Change]] = {
     "few stats": _few_stats,
     "deferred stats": _deferred_stats,
     "no health checks": _no_health_checks,
+    "buffers of 16 KiB": _buffers(16 * 1024),
+    "buffers of 1 MiB": _buffers(1024 * 1024),
+    "no circuit breakers": _no_breakers,
+    "no header budgets": _no_header_budgets,
+    "Lua makes Envoy look for the route again": _route_again,
 }

@@ -33,6 +33,8 @@ def keep_to(pid: int, cores: AbstractSet[int]) -> None:
     """Every thread that the process has now, and those that they start."""
     if not cores:
         return
-    with contextlib.suppress(OSError):
-        for thread in (_PROCESSES / str(pid) / "task").iterdir():
-            os.sched_setaffinity(int(thread.name), cores)
+    with contextlib.suppress(FileNotFoundError):
+        for thread in list((_PROCESSES / str(pid) / "task").iterdir()):
+            # It may have ended since.
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), cores)
