@@ -52,6 +52,7 @@ def pytest_configure() -> None:
     if TRANSPORT in environ:
         settings.DEFAULT_GRPC_TRANSPORT = GrpcTransport(environ[TRANSPORT])
     _log_plainly()
+    collect_seldom()
 
 
 def _log_plainly() -> None:
