@@ -48,6 +48,20 @@ async def test_what_is_awaited_gives_its_result_or_its_error() -> None:
     assert await run.result() == 7
 
 
+async def test_what_asyncio_gathers_and_waits_for_may_be_awaited() -> None:
+    async def one(number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    async def all_of_them() -> list[int]:
+        found = await asyncio.gather(one(1), one(2))
+        late = asyncio.ensure_future(one(3))
+        await asyncio.wait([late], timeout=5)
+        return [*found, late.result()]
+
+    assert await Run(all_of_them()).result() == [1, 2, 3]
+
+
 async def test_an_error_is_told_to_whoever_started_it() -> None:
     async def fails() -> None:
         await asyncio.sleep(0)
