@@ -154,13 +154,13 @@ async def test_each_request_of_a_killed_envoy_has_one_row(
             in_flight = answer.headers[HEADER_REQUEST_ID]
             late = set(await asyncio.gather(*(room.get() for _ in range(60))))
             await room.bench.envoy.end(signal.SIGKILL)
-            killed = SystemClock().now()
         await room.bench.envoy.start()
         room.bench.upstream.release.set()
         after = {await room.get() for _ in range(5)}
+        ended = SystemClock().now()
         every = {*early, *late, in_flight, *after}
         await until(lambda: room.has(every))
-        await until(lambda: room.is_complete(killed))
+        await until(lambda: room.is_complete(ended))
         rows = await room.rows()
         admitted = await room.database.fetchval(
             "SELECT sum(admitted) FROM usage_minutes WHERE node = 'envoy-1'"
