@@ -51,18 +51,16 @@ _CHALLENGES = {
 
 def write(decision: Decision, ruling: Ruling | None, request_id: str | None) -> bytes:
     """The whole answer; a ruling is one of an allowed request."""
-    if isinstance(decision, Allow) and (ruling is None or ruling.admitted):
-        return _allowed(decision, ruling)
-    who = _who(decision)
     if isinstance(decision, Deny):
         body = error_body(decision.code, decision.message, request_id)
         challenge = _CHALLENGES.get(decision.code)
         headers = {"www-authenticate": challenge} if challenge else {}
-        return who + _denied(decision.status, body, headers)
-    if ruling is None:
-        return who
-    who += _bytes(_in_metadata(METADATA_COUNTERS, ruling.counters))
-    return who + _denied(_TOO_MANY, limited_body(request_id), ruling.headers)
+        return _who(decision) + _denied(decision.status, body, headers)
+    if ruling is None or ruling.admitted:
+        return _allowed(decision, ruling)
+    counted = _bytes(_in_metadata(METADATA_COUNTERS, ruling.counters))
+    denied = _denied(_TOO_MANY, limited_body(request_id), ruling.headers)
+    return _who(decision) + counted + denied
 
 
 def _allowed(decision: Allow, ruling: Ruling | None) -> bytes:
