@@ -17,20 +17,28 @@ from control.usage_totals import USER, Cell, Cells, Found, Snapshot
 MOST_USERS: Final = 1000
 
 
-async def largest(snapshot: Snapshot, cells: Cells) -> Found:
+async def largest(
+    snapshot: Snapshot, cells: Cells, *, keys_only: bool = False
+) -> Found:
     """The answer to `cells`, which have an order and a limit.
 
-    `groups` is None when not all of them were looked at.
+    `groups` is None when not all of them were looked at. `keys_only`: whoever asks
+    will sum the groups anyway, so that their sums here may be of some measures only.
     """
-    found = await _by_user(snapshot, cells) if _is_many_users(cells) else None
-    return found or await snapshot.cells(cells)
+    if _is_many_users(cells):
+        found = await _by_user(snapshot, cells, keys_only=keys_only)
+        if found is not None:
+            return found
+    return await snapshot.cells(cells)
 
 
 def _is_many_users(cells: Cells) -> bool:
     return USER in cells.dimensions and USER not in dict(cells.where)
 
 
-async def _by_user(snapshot: Snapshot, cells: Cells) -> Found | None:
+async def _by_user(
+    snapshot: Snapshot, cells: Cells, *, keys_only: bool
+) -> Found | None:
     """None: all groups have to be summed."""
     if cells.order is None or cells.limit is None:
         return None
@@ -43,6 +51,8 @@ async def _by_user(snapshot: Snapshot, cells: Cells) -> Found | None:
     users = await snapshot.cells(replace(ranking, dimensions=(USER,), limit=most))
     if not last <= len(users.cells):
         return None
+    if is_alone and keys_only:
+        return Found(users.cells[cells.offset :], users.groups)
     if is_alone:
         chosen, groups = users.cells, users.groups
     else:

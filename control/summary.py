@@ -131,9 +131,12 @@ class _Summary:
                     limit=query.limit,
                     offset=query.offset,
                 ),
+                keys_only=query.unit is not None,
             )
         groups = found.cells
         over_time = await self._over_time(groups)
+        if over_time:
+            groups = [_of_all_periods(one.key, over_time[one.key]) for one in groups]
         if over_time and found.groups == len(groups):
             # There is no other group: one more question would tell the same.
             whole: Sequence[Cell] = _by_period(over_time.values())
@@ -211,6 +214,10 @@ class _Summary:
             }
             for at, (start, end) in enumerate(self._spans)
         ]
+
+
+def _of_all_periods(key: tuple[Value, ...], periods: Mapping[int, Sums]) -> Cell:
+    return Cell(key, 0, tuple(map(sum, zip(*periods.values(), strict=True))))
 
 
 def _by_period(groups: Iterable[Mapping[int, Sums]]) -> list[Cell]:

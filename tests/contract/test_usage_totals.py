@@ -162,6 +162,34 @@ async def test_the_pages_of_groups_add_up_to_the_total(kept: PostgresTotals) -> 
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("sort", ORDERS)
+@pytest.mark.parametrize("unit", Unit)
+async def test_users_over_time_are_the_same_as_users_at_once(
+    kept: PostgresTotals, sort: str, unit: Unit
+) -> None:
+    asked = {
+        "sort": sort,
+        "limit": "3",
+        "offset": "1",
+        "startDate": FIRST.isoformat(),
+        "endDate": LAST.isoformat(),
+        "timeZone": "Asia/Kolkata",
+    }
+    at_once = await answer(kept, {**asked, "groupBy": "userId"})
+    over_time = await answer(kept, {**asked, "groupBy": f"userId,{unit}"})
+    for item in (*over_time["items"], over_time["other"]):
+        periods = item.pop("periods")
+        assert sum(one["requests"] for one in periods) == item["requests"]
+    for item in (*at_once["items"], at_once["other"]):
+        assert item.pop("periods") is None
+
+    assert len(over_time["items"]) == 3
+    assert over_time["items"] == at_once["items"]
+    assert over_time["other"] == at_once["other"]
+    assert over_time["totals"] == at_once["totals"]
+
+
+@pytest.mark.integration
 async def test_only_from_the_first_sums_on_is_an_index_not_gone_along(
     kept: PostgresTotals,
 ) -> None:
