@@ -77,7 +77,7 @@ class Audit:
                 *(self._now, known(attempt.verdict), known(attempt.reason)),
                 *(quoted_or_null(attempt.user), known(attempt.role)),
                 *(quoted_or_null(attempt.token_id), known(attempt.route)),
-                *(known(attempt.method), quoted(attempt.path)),
+                *(quoted(attempt.method), quoted(attempt.path)),
                 *(quoted(attempt.address), quoted_or_null(attempt.request_id)),
             )
         )

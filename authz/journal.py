@@ -88,8 +88,9 @@ class Journal:
             % (
                 *(quoted_or_null(one.id), quoted_or_null(one.start)),
                 *(known(one.node), known(one.incarnation), known(one.route)),
-                *(known(one.service), known(one.method), quoted_or_null(one.path)),
-                *(quoted_or_null(one.user_id), known(one.role), known(one.reason)),
+                *(known(one.service), quoted_or_null(one.method)),
+                *(quoted_or_null(one.path), quoted_or_null(one.user_id)),
+                *(known(one.role), known(one.reason)),
             )
         )
 
