@@ -1,7 +1,8 @@
 """What becomes of an alert: inactive, pending, firing, and what is told of it. Pure.
 
 One message when it begins to fire and one when it is over; while it fires, none. What
-is told in the end has the labels of the beginning, whatever the rule says by then.
+is told in the end has the labels of the beginning, whatever the rule says by then. A
+rule that says other labels or another webhook is of another alert: the old one is over.
 """
 
 import hashlib
@@ -78,7 +79,7 @@ def step(
     seen = replace(
         state, value=value, evidence=dict(evidence), evaluated_at=now, error=None
     )
-    if not rule.is_beyond(value):
+    if not rule.is_beyond(value) or _is_of_another(rule, state.fired):
         if state.fired is not None:
             return _over(seen, now), resolved(rule.id, state.fired, now, evidence)
         if state.status is Status.INACTIVE:
@@ -156,6 +157,12 @@ def new(now: float) -> AlertState:
 
 def _over(state: AlertState, now: datetime) -> AlertState:
     return replace(state, status=Status.INACTIVE, since=now, fired=None)
+
+
+def _is_of_another(rule: AlertRule, fired: Fired | None) -> bool:
+    if fired is None:
+        return False
+    return dict(fired.labels) != rule.all_labels() or fired.webhook != rule.webhook
 
 
 def _said(rule: AlertRule, evidence: Mapping[str, Any]) -> dict[str, str]:

@@ -58,13 +58,15 @@ class Alerting:
                 log.exception("alerts are not evaluated now")
             await wait_or_stop(stop, TICK_S)
 
-    async def evaluate(self) -> None:
-        """Every rule once; raises StoreUnavailable."""
+    async def evaluate(self, stop: asyncio.Event | None = None) -> None:
+        """Every rule once, until `stop`; raises StoreUnavailable."""
         firing = 0
         for kept in await self._ports.store.rules():
+            if stop is not None and stop.is_set():
+                return
             if kept.rule.enabled:
                 firing += await self._evaluate(kept) is Status.FIRING
-            elif kept.state.fired is not None:
+            elif kept.state.status is not Status.INACTIVE:
                 await self._settle(kept, None, {"reason": "the rule is switched off"})
         self._ports.metrics.set("hubgate_alerts_firing", firing)
 
@@ -79,19 +81,28 @@ class Alerting:
     async def deliver(self) -> None:
         """What is due; raises StoreUnavailable."""
         due = await self._ports.store.due(self._now(), _AT_ONCE)
-        await asyncio.gather(*(self._send(one) for one in due))
+        sending = [self._send(one) for one in due]
+        # All are waited for: what is still being sent must not be due a second time.
+        ended = await asyncio.gather(*sending, return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
 
     async def _lead(self, stop: asyncio.Event) -> None:
         next_at = self._ports.clock.monotonic()
         async with self._ports.store.leading() as held:
-            while await held() and not stop.is_set():
-                if self._ports.clock.monotonic() >= next_at:
-                    next_at = self._ports.clock.monotonic() + self._interval_s
-                    await self.evaluate()
-                else:
-                    await self.evaluate_new()
-                await self.deliver()
-                await wait_or_stop(stop, TICK_S)
+            try:
+                while await held() and not stop.is_set():
+                    if self._ports.clock.monotonic() >= next_at:
+                        next_at = self._ports.clock.monotonic() + self._interval_s
+                        await self.evaluate(stop)
+                    else:
+                        await self.evaluate_new()
+                    await self.deliver()
+                    await wait_or_stop(stop, TICK_S)
+            finally:
+                # From now on another one says it.
+                self._ports.metrics.set("hubgate_alerts_firing", 0)
 
     async def _evaluate(self, kept: Kept) -> Status:
         try:
@@ -139,7 +150,7 @@ class Alerting:
         store, now = self._ports.store, self._now()
         try:
             await self._ports.webhooks.send(
-                delivery.url, delivery.body, f"hubgate-{delivery.id}"
+                delivery.url, delivery.body, _message_id(delivery.body)
             )
         except NotDelivered as error:
             gives_up = now - delivery.created_at > GIVES_UP_AFTER
@@ -160,6 +171,12 @@ class Alerting:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._ports.clock.now(), UTC)
+
+
+def _message_id(body: Mapping[str, Any]) -> str:
+    """The same whenever it is sent, and no other installation's."""
+    (alert,) = body["alerts"]
+    return f"{alert['fingerprint']}-{alert['startsAt']}-{body['status']}"
 
 
 def _is_slow(error: Exception) -> bool:

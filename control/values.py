@@ -79,7 +79,7 @@ def instance(text: str) -> Instance:
     try:
         address = ipaddress.ip_address(bare)
     except ValueError:
-        if bracketed or not _is_hostname(bare):
+        if bracketed or not is_hostname(bare):
             raise ValueError(
                 "give an IPv4 address, an IPv6 address in brackets, or a DNS name"
             ) from None
@@ -111,7 +111,7 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and 0 < int(text) <= _MAX_PORT
 
 
-def _is_hostname(text: str) -> bool:
+def is_hostname(text: str) -> bool:
     # All digits and dots would be an address that somebody mistyped.
     return bool(_HOSTNAME.fullmatch(text)) and not re.fullmatch(r"[\d.]+", text)
 

@@ -29,12 +29,14 @@ class MemoryWebhooks:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, Mapping[str, Any]]] = []
+        self.ids: list[str] = []
         self.failure: str | None = None
 
     async def send(self, url: str, body: Mapping[str, Any], message_id: str) -> None:
         if self.failure is not None:
             raise NotDelivered(self.failure)
         self.sent.append((url, body))
+        self.ids.append(message_id)
 
 
 class HttpWebhooks:
@@ -44,7 +46,11 @@ class HttpWebhooks:
         self._networks = networks
         self._deadline_s = deadline_s
         self._client = httpx.AsyncClient(
-            timeout=deadline_s, follow_redirects=False, trust_env=False
+            timeout=deadline_s,
+            follow_redirects=False,
+            trust_env=False,
+            # A pool knows connections by address; certificates are of names.
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     async def send(self, url: str, body: Mapping[str, Any], message_id: str) -> None:
@@ -53,8 +59,9 @@ class HttpWebhooks:
                 status = await self._post(target(url), body, message_id)
         except TimeoutError:
             raise NotDelivered(f"no answer within {self._deadline_s:g} s") from None
-        except (Forbidden, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            # Not the URL: it may hold a secret.
+        except (ValueError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            # ValueError: forbidden, or a name that can't be asked for. Not the URL: it
+            # may hold a secret.
             raise NotDelivered(f"{type(error).__name__}: {error}"[:256]) from None
         if status not in _GOOD:
             raise NotDelivered(f"answered with status {status}")

@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
+from control.values import is_hostname
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PORTS = {"http": 80, "https": 443}
+#: All that is given out as global unicast: what is not of it is local, or carries an
+#: IPv4 address of which nobody knows where it ends. (Python calls much of that global.)
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
 class Forbidden(ValueError):
@@ -80,12 +85,15 @@ def check(scheme: str, text: str, networks: Sequence[Network]) -> Address:
     return address
 
 
-def literal(host: str) -> str | None:
-    """The address that a host is, unless it is a name."""
+def check_target(to: Target, networks: Sequence[Network]) -> None:
+    """What can be said of it before its name is resolved; raises Forbidden."""
     try:
-        return str(ipaddress.ip_address(host))
+        address = str(ipaddress.ip_address(to.host))
     except ValueError:
-        return None
+        if not is_hostname(to.host):
+            raise Forbidden("give a URL with a host's name or address") from None
+        return
+    check(to.scheme, address, networks)
 
 
 def _is_public(address: Address) -> bool:
@@ -94,8 +102,8 @@ def _is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv4Address):
         return True
     # Addresses that carry an IPv4 address: who routes them may end anywhere.
-    in_nat64 = address in ipaddress.IPv6Network("64:ff9b::/96")
-    return address.sixtofour is None and address.teredo is None and not in_nat64
+    carries = address.sixtofour is not None or address.teredo is not None
+    return address in _GLOBAL_UNICAST and not carries
 
 
 def _path(parts: SplitResult) -> str:

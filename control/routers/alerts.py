@@ -15,7 +15,7 @@ from control.deps import Deps, json_object
 from control.errors import ApiCode, ApiError, invalid
 from control.parse import Problem
 from control.routers.described import Shown, body_of, example
-from control.webhook_policy import Forbidden, check, literal, target
+from control.webhook_policy import Forbidden, check_target, target
 
 Fields = dict[str, Any]
 
@@ -181,11 +181,8 @@ def _given(value: object) -> str | float | bool | None:
 
 def _check_webhook(rule: AlertRule, deps: Deps) -> None:
     """An address is refused here already; a name when it is resolved."""
-    to = target(rule.webhook)
-    address = literal(to.host)
     try:
-        if address is not None:
-            check(to.scheme, address, deps.live.webhook_networks)
+        check_target(target(rule.webhook), deps.live.webhook_networks)
     except Forbidden as error:
         raise invalid(Problem("webhook", str(error), given=rule.webhook)) from None
 

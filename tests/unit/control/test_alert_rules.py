@@ -189,6 +189,31 @@ class TestState:
         assert message is not None
         assert message.fired == state.fired
 
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"labels": {"team": "x"}},
+            {"where": {"service": "openai"}},
+            {"webhook": "https://other.example.com/"},
+        ],
+    )
+    def test_a_rule_of_another_alert_ends_the_one_that_fires(
+        self, changes: dict[str, Any]
+    ) -> None:
+        first, told = step(a_rule(), new(NOW), AT, value=11, evidence={})
+        changed = a_rule(**changes)
+
+        after, over = step(changed, first, AT + MINUTE, value=11, evidence={})
+        again, begun = step(changed, after, AT + 2 * MINUTE, value=11, evidence={})
+
+        assert told is not None
+        assert over is not None
+        assert begun is not None
+        assert (over.status, over.fired) == ("resolved", told.fired)
+        assert (begun.status, begun.fired) == ("firing", again.fired)
+        assert begun.fired.webhook == changed.webhook
+        assert begun.fired.labels == changed.all_labels()
+
     def test_a_message_is_as_alertmanager_sends_it(self) -> None:
         rule = a_rule(labels={"severity": "page"}, where={"service": "openai"})
 
@@ -230,7 +255,8 @@ class TestPolicy:
             *("127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254"),
             *("0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255"),  # noqa: S104
             *("::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:10.0.0.1"),
-            *("2002:7f00:1::", "64:ff9b::7f00:1"),
+            *("2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b:1::7f00:1"),
+            *("::7f00:1", "::ffff:0:7f00:1", "fec0::1"),
         ],
     )
     def test_an_address_that_is_not_public_is_refused(self, address: str) -> None:
@@ -238,7 +264,8 @@ class TestPolicy:
             check("https", address, [])
 
     def test_public_addresses_want_https(self) -> None:
-        assert str(check("https", "93.184.216.34", [])) == "93.184.216.34"
+        for address in ("93.184.216.34", "2606:2800:220:1::1"):
+            assert str(check("https", address, [])) == address
         with pytest.raises(Forbidden, match="give https"):
             check("http", "93.184.216.34", [])
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -29,6 +29,17 @@ class SlowSums(MemoryWindowSums):
 
     async def sums(self, window: Window, wanted: Filter) -> Sums:
         raise QueryTimeout
+
+
+class Uneven(MemoryWebhooks):
+    """One breaks at once, in a way that nobody foresaw; the others take a while."""
+
+    async def send(self, url: str, body: Mapping[str, Any], message_id: str) -> None:
+        if "broken" in url:
+            raise RuntimeError
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await super().send(url, body, message_id)
 
 
 class Bench:
@@ -176,6 +187,23 @@ async def test_a_webhook_that_is_away_gets_it_later(
     assert failures == 4
 
 
+async def test_what_is_on_its_way_beside_a_failure_is_sent_once(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api, webhook="https://broken.example.com/")
+    await put(api, "b")
+    bench.calls(11)
+    bench.webhooks = Uneven()
+    bench.alerting = bench.new(bench.parts.sums)
+    await bench.alerting.evaluate()
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await bench.alerting.deliver()
+
+    assert bench.told == ["firing"]
+
+
 async def test_after_days_a_message_is_given_up(
     bench: Bench, api: httpx.AsyncClient
 ) -> None:
@@ -220,6 +248,71 @@ async def test_a_rule_that_is_switched_off_is_over(
     assert bench.told == ["firing", "resolved"]
 
 
+async def test_what_was_pending_before_it_was_switched_off_begins_anew(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    held = {"for": "1m", "window": "1h"}
+    await put(api, **held)
+    bench.calls(11)
+    await bench.round()
+    await put(api, **held, enabled=False)
+    await bench.round(120)
+    switched_off = await state(api)
+    await put(api, **held)
+
+    await bench.round()
+
+    assert switched_off["status"] == "inactive"
+    assert (await state(api))["status"] == "pending"
+
+
+async def test_each_message_has_an_id_of_its_own_in_every_installation(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api)
+    bench.calls(11)
+    for _ in range(2):
+        await bench.round(90)
+    (first,) = bench.webhooks.sent[0][1]["alerts"]
+
+    assert bench.webhooks.ids == [
+        f"{first['fingerprint']}-{first['startsAt']}-{status}"
+        for status in ("firing", "resolved")
+    ]
+
+
+async def test_who_leads_no_more_says_that_nothing_fires(
+    bench: Bench, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control.alerting.TICK_S", 0.0)
+    await put(api)
+    bench.calls(11)
+    stop, seen = asyncio.Event(), list[float]()
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(bench.alerting.run(stop))
+        for leads, firing in ((True, 1), (False, 0)):
+            bench.parts.alerts.is_leader = leads
+            while bench.parts.metrics.value("hubgate_alerts_firing") != firing:
+                await asyncio.sleep(0)
+            seen.append(firing)
+        stop.set()
+
+    assert seen == [1, 0]
+
+
+async def test_a_control_that_stops_evaluates_no_further(
+    bench: Bench, api: httpx.AsyncClient
+) -> None:
+    await put(api)
+    stop = asyncio.Event()
+    stop.set()
+
+    await bench.alerting.evaluate(stop)
+
+    assert (await state(api))["evaluatedAt"] is None
+
+
 async def test_a_control_that_does_not_lead_does_nothing(
     bench: Bench, api: httpx.AsyncClient
 ) -> None:
@@ -262,6 +355,10 @@ async def test_rules_are_put_read_listed_and_deleted(api: httpx.AsyncClient) -> 
         ({"metric": "volume", "threshold": "?", "webhook": URL}, "threshold"),
         (
             {"metric": "volume", "threshold": 1, "webhook": "https://10.0.0.1/"},
+            "webhook",
+        ),
+        (
+            {"metric": "volume", "threshold": 1, "webhook": "https://a..example/"},
             "webhook",
         ),
         ({"id": "b", "metric": "volume", "threshold": 1, "webhook": URL}, "id"),
@@ -330,6 +427,16 @@ async def test_a_message_is_posted_as_json() -> None:
     assert json.loads(body) == {"status": "firing"}
 
 
+async def test_each_message_has_a_connection_of_its_own() -> None:
+    webhooks = HttpWebhooks([ip_network("127.0.0.0/8")], 5.0)
+    async with a_receiver("200 OK") as (port, got):
+        for number in range(2):
+            await webhooks.send(f"http://127.0.0.1:{port}/", {}, str(number))
+    await webhooks.aclose()
+
+    assert len(got) == 2  # the receiver reads one of each
+
+
 @pytest.mark.parametrize(
     "status", ["302 Found", "307 Temporary Redirect", "400 Bad", "503 Away"]
 )
@@ -353,6 +460,12 @@ async def test_a_name_of_a_private_address_is_not_called() -> None:
             await send(f"https://localhost:{port}/secret")
 
     assert got == []
+
+
+async def test_a_name_that_can_not_be_asked_for_is_no_delivery() -> None:
+    for host in ("alerts..example", "a" * 64 + ".example"):
+        with pytest.raises(NotDelivered, match="label"):
+            await send(f"https://{host}/")
 
 
 async def test_the_url_is_not_in_the_reason() -> None:
