@@ -154,6 +154,8 @@ def _item(kept: Kept) -> dict[str, Any]:
 
 
 def _cursor(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(2**62))):
+    # The length first: Python refuses to read a number of many digits.
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(2**63))
+    if not (is_number and int(text) < 2**63):
         raise ValueError("give the nextCursor of an earlier answer, unchanged")
     return int(text)

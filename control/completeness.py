@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from control.parse import Problem
-from control.usage import BadParameters, instant_of
+from control.parameters import Reader, end_of, instant_of
 
 #: Of minutes that one answer lists.
 _LONGEST: Final = timedelta(days=1)
 _DEFAULT: Final = timedelta(hours=1)
 _PARAMETERS: Final = ("startDate", "endDate")
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,24 +63,16 @@ def parse_range(parameters: Mapping[str, str], now: float) -> Range:
     Raises:
         BadParameters: naming every bad one.
     """
-    problems = [
-        Problem(name, f"no such parameter; there are {', '.join(_PARAMETERS)}")
-        for name in parameters
-        if name not in _PARAMETERS
-    ]
-    found: dict[str, datetime] = {}
-    for name in _PARAMETERS:
-        if name in parameters:
-            try:
-                found[name] = instant_of(parameters[name])
-            except (ValueError, OverflowError) as error:
-                problems.append(Problem(name, str(error), given=parameters[name][:64]))
-    if problems:
-        raise BadParameters(problems)
-    end = found.get("endDate") or datetime.fromtimestamp(now, UTC)
-    start = found.get("startDate") or end - _DEFAULT
+    reader = Reader(parameters, _PARAMETERS)
+    start = reader.read("startDate", instant_of)
+    end = reader.read("endDate", end_of)
+    reader.done()
+    end = end or datetime.fromtimestamp(now, UTC)
+    start = start or end - min(_DEFAULT, end - _FIRST)
     if not timedelta() < end - start <= _LONGEST:
-        raise BadParameters([Problem("startDate", "give at most one day, start first")])
+        name = "startDate" if "startDate" in parameters else "endDate"
+        reader.problem(name, "give at most one day, start first")
+    reader.done()
     return Range(start, end)
 
 

@@ -12,6 +12,9 @@ T = TypeVar("T")
 MAX_TEXT: Final = 256
 
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+#: Python reads more: any character before the time, and days in other forms, of which
+#: nobody would know whether they are included as a whole.
+_INSTANT: Final = re.compile(r"[\dW-]{7,10}[Tt ][\d:.,Z+ -]+", re.ASCII)
 
 
 class BadParameters(ValueError):
@@ -110,6 +113,8 @@ def instant_of(text: str) -> datetime:
     try:
         if _DAY.fullmatch(text):
             return datetime.combine(date.fromisoformat(text), time(), UTC)
+        if not _INSTANT.fullmatch(text):
+            raise ValueError  # noqa: TRY301 - one message for all
         # A `+` that was not escaped arrives as a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:

@@ -15,6 +15,7 @@ from control.deps import Deps, json_object
 from control.errors import ApiCode, ApiError, invalid
 from control.parse import Problem
 from control.routers.described import Shown, body_of, example
+from control.values import check_name
 from control.webhook_policy import Forbidden, check_target, target
 
 Fields = dict[str, Any]
@@ -112,7 +113,7 @@ def _add_reading(api: APIRouter, deps: Deps) -> None:
         responses=example("A rule and how it stands", EXAMPLE),
     )
     async def one(alert_id: str) -> Fields:
-        kept = await store.get(alert_id)
+        kept = await store.get(_name(alert_id))
         if kept is None:
             raise edits.missing("alert", alert_id)
         return _shown(kept)
@@ -150,9 +151,17 @@ def _add_changing(api: APIRouter, deps: Deps) -> None:
         responses=example("What fired is told to be over", {"deleted": "a"}),
     )
     async def delete(alert_id: str) -> Fields:
-        if not await store.delete(alert_id, _now(deps)):
+        if not await store.delete(_name(alert_id), _now(deps)):
             raise edits.missing("alert", alert_id)
         return {"deleted": alert_id}
+
+
+def _name(alert_id: str) -> str:
+    """What is no name of a rule is nowhere; the database may not even take it."""
+    try:
+        return check_name(alert_id)
+    except ValueError:
+        raise edits.missing("alert", alert_id) from None
 
 
 def _rule(body: Fields, alert_id: str) -> AlertRule:

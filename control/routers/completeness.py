@@ -81,7 +81,8 @@ def router(deps: Deps) -> APIRouter:
             ),
             parameter(
                 "endDate",
-                "Not included; now unless given; at most a day after startDate",
+                "A day (included) or an instant (not); now unless given; at most a day "
+                "after startDate",
                 "2026-01-31T08:00:00Z",
             ),
         ),

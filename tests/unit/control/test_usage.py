@@ -8,7 +8,8 @@ import pytest
 
 from control.api import create_app
 from control.completeness import Minute, Watermark
-from control.usage import COLUMNS, BadParameters, Cursor, parse_query
+from control.parameters import BadParameters
+from control.usage import COLUMNS, Cursor, parse_query
 from tests.builders import a_token
 from tests.builders_control import ADMIN_TOKEN, Parts, a_config
 
@@ -195,13 +196,49 @@ def test_a_date_at_the_edge_of_time_is_no_crash(text: str) -> None:
         parse_query({"endDate": text})
 
 
+@pytest.mark.parametrize(
+    "text", ["20260131", "2026-W05-6", "2026-01-31\x0008:00:00", "2026-01-31x08:00"]
+)
+def test_what_is_neither_a_day_nor_an_instant_is_refused(text: str) -> None:
+    with pytest.raises(BadParameters):
+        parse_query({"endDate": text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "2026-01-31T08:00:00Z",
+            "2026-01-31T09:00+01:00",
+            "2026-01-31T08:00:00.000000Z",
+        ),
+        *("2026-01-31T09:00:00 01:00", "2026-01-31 08:00", "20260131T080000Z"),
+    ],
+)
+def test_an_instant_may_be_written_in_each_of_these_ways(text: str) -> None:
+    at = parse_query({"endDate": text}).chosen.end
+
+    assert at == datetime(2026, 1, 31, 8, tzinfo=UTC)
+
+
 def test_a_cursor_survives_the_journey() -> None:
     cursor = Cursor(START + timedelta(microseconds=1), UUID(int=7))
 
     assert Cursor.parse(str(cursor)) == cursor
 
 
-@pytest.mark.parametrize("text", ["", "é", "AAAA", "=", "MS4x", "." * 1000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "é",
+        "AAAA",
+        "=",
+        "MS4x",
+        "." * 1000,
+        "\0" * 4 + str(Cursor(START, UUID(int=7))),
+    ],
+)
 def test_another_cursor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="nextCursor"):
         Cursor.parse(text)
@@ -295,6 +332,26 @@ async def test_a_range_of_minutes_is_at_most_a_day(
 ) -> None:
     answer = await api.get(COMPLETENESS, params=range_, headers=bearer(ADMIN_TOKEN))
     assert answer.status_code == 422
+    (problem,) = answer.json()["errors"]
+    assert problem["field"] in range_
+    assert problem["given"] == range_[problem["field"]]
+
+
+@pytest.mark.parametrize(
+    "range_",
+    [
+        pytest.param(
+            {"startDate": "2026-01-31", "endDate": "2026-01-31"}, id="a day as a whole"
+        ),
+        pytest.param({"endDate": "0001-01-01"}, id="the first day of all"),
+        pytest.param({"endDate": "0001-01-01T00:30:00Z"}, id="its first half hour"),
+    ],
+)
+async def test_a_range_of_minutes_that_can_be_meant_is_answered(
+    api: httpx.AsyncClient, range_: dict[str, str]
+) -> None:
+    answer = await api.get(COMPLETENESS, params=range_, headers=bearer(ADMIN_TOKEN))
+    assert answer.status_code == 200
 
 
 async def test_only_the_fields_that_are_wanted_are_answered(

@@ -236,12 +236,14 @@ async def test_the_audit_log_is_read_page_by_page(api: httpx.AsyncClient) -> Non
     bad = await api.get(
         "/control/v1/audit?action=x&cursor=-1&limit=0&who=me", headers=headers("token")
     )
+    large = await api.get(f"/control/v1/audit?cursor={2**63}", headers=headers("token"))
     subjects = [
         one["subject"] for page in (first, second) for one in page.json()["items"]
     ]
 
     assert subjects == ["u-3", "u-2", "u-1"]
     assert second.json()["nextCursor"] is None
+    assert large.status_code == 422
     assert {one["field"] for one in bad.json()["errors"]} == {
         *("action", "cursor", "limit", "who"),
     }
