@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from control.store import MemoryConfigStore
 from control.validate import Validator, find_envoy
 from control.xds.cache import SnapshotCache
 from control.xds.deployment import Deployment
+from local.ports import free_ports
 from runtime.clock import SystemClock
 from runtime.contracts import DecisionCalls
 from runtime.grpc_server import GrpcServer, Unary
@@ -74,8 +74,9 @@ async def until(look: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """No port that the kernel may give to somebody else before it is taken."""
+    (port,) = free_ports(1)
+    return port
 
 
 @dataclass
@@ -180,16 +181,17 @@ class Bench:
     def admin(self) -> str:
         return self.envoy.admin
 
+    def entries(self) -> list[dict[str, Any]]:
+        """Of the access log; a line that is being written is none yet."""
+        whole, _, _ = self.log_file.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
     async def entry(self, request_id: str) -> dict[str, Any]:
         """The access log's entry of a request."""
 
         async def look() -> dict[str, Any] | None:
-            lines = self.log_file.read_text().splitlines()
-            for line in lines:
-                entry: dict[str, Any] = json.loads(line)
-                if entry["id"] == request_id:
-                    return entry
-            return None
+            found = (one for one in self.entries() if one["id"] == request_id)
+            return next(found, None)
 
         found: dict[str, Any] = await until(look)
         return found

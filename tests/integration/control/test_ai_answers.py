@@ -100,8 +100,7 @@ class Calls:
 
         async def look() -> dict[str, UsageEvent] | None:
             found = {}
-            for line in self.bench.log_file.read_text().splitlines():
-                entry = json.loads(line)
+            for entry in self.bench.entries():
                 if entry["id"] in ids:
                     found[entry["id"]] = event_of(entry)
             return found if len(found) == len(set(ids)) else None

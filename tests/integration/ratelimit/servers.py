@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,27 +10,26 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from local import binaries
+from local import binaries, ports
 from runtime import redis as runtime_redis
 from runtime.redis import RedisUnavailable
 
 DEADLINE_S = 20.0
 POLL_S = 0.01
 SLOTS = 16384
+KERNELS_FIRST_PORT = 32_768
 
 
 def free_ports(count: int) -> list[int]:
-    """Below the limit of which a cluster's second port is 10,000 more."""
+    """Also free with 10,000 more, which is a cluster's second port.
+
+    None of them is one that the kernel may give to somebody else before it is taken.
+    """
     found: list[int] = []
-    candidates = iter(range(21000 + hash(object()) % 9000, 40000))
     while len(found) < count:
-        port = next(candidates)
-        with socket.socket() as one, socket.socket() as other:
-            try:
-                one.bind(("127.0.0.1", port))
-                other.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
+        (port,) = ports.free_ports(1, excluding=found)
+        second = port + 10_000
+        if second < KERNELS_FIRST_PORT and ports.is_free(second):
             found.append(port)
     return found
 
