@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from control.xds.hygiene import OF_TRUSTED_PROXIES, OVERRIDES
-from tests.integration.control.envoy_bench import Bench, a_bench
+from tests.integration.control.envoy_bench import Bench, a_bench, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -24,7 +24,15 @@ HOST = b"host: x\r\n"
 async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     async with a_bench(tmp_path_factory.mktemp("envoy")) as bench:
         await bench.edit(edge={"headers_timeout": "500ms", "tls_in_front": True})
+        await until(lambda: is_live(bench))
         yield bench
+
+
+async def is_live(bench: Bench) -> bool:
+    """A listener is acknowledged before it takes connections from the one before."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{bench.client.base_url}/health")
+    return "strict-transport-security" in answer.headers
 
 
 async def raw(bench: Bench, content: bytes) -> bytes:
@@ -222,7 +230,7 @@ async def test_two_traceparents_are_none(bench: Bench) -> None:
 
 
 async def test_a_stream_lasts_while_it_moves_and_ends_in_silence(bench: Bench) -> None:
-    await bench.add(id="held", path="/held", timeout="0s", idle_timeout="300ms")
+    await bench.add(id="held", path="/held", timeout="0s", idle_timeout="1s")
     bench.upstream.release.clear()
     async with bench.client.stream("GET", "/held") as answer:
         lines = answer.aiter_lines()

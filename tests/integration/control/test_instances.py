@@ -11,7 +11,7 @@ from control.following import Registry
 from control.registry import MemoryRegistryStore, Registration
 from runtime.clock import SystemClock
 from tests.integration.control.envoy_bench import Bench, a_bench, until
-from tests.integration.control.instances import Mood, instances
+from tests.integration.control.instances import Instance, Mood, instances
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -41,6 +41,14 @@ async def ask(
     return [await bench.client.request(method, path) for _ in range(times)]
 
 
+async def is_passed_by(bench: Bench, path: str, instance: Instance) -> bool:
+    """Envoy's workers learn of an instance's health after its statistics do."""
+    before = len(instance.methods)
+    await ask(bench, path, 10)
+    return len(instance.methods) == before
+
+
+@pytest.mark.alone
 async def test_an_instance_that_registers_is_served_within_a_second(
     bench: Bench,
 ) -> None:
@@ -138,6 +146,7 @@ async def test_a_sick_instance_gets_nothing_until_it_is_well(bench: Bench) -> No
         await until(are_both_in)
         one.mood = Mood.SICK
         await until(is_one_out)
+        await until(lambda: is_passed_by(bench, "/checked", one))
         answers = await ask(bench, "/checked", 20)
         one.mood = Mood.WELL
         one.methods.clear()
@@ -156,7 +165,14 @@ async def test_a_failing_instance_is_ejected(bench: Bench) -> None:
     async with instances(2) as (one, two):
         await serve(bench, "failing", [one.address, two.address], ejection=ejection)
         one.mood = Mood.FAILING
-        first = await ask(bench, "/failing", 20)
+        first: list[Any] = []
+
+        async def is_ejected() -> bool:
+            first.extend(await ask(bench, "/failing"))
+            return await bench.stat("failing.outlier_detection.ejections_active") == 1
+
+        await until(is_ejected)
+        await until(lambda: is_passed_by(bench, "/failing", one))
         before = len(one.methods)
         later = await ask(bench, "/failing", 20)
 
@@ -168,12 +184,18 @@ async def test_a_failing_instance_is_ejected(bench: Bench) -> None:
 async def test_when_all_are_sick_none_is_asked(bench: Bench) -> None:
     async with instances(1) as (one,):
         await serve(bench, "panic", [one.address], health_check=CHECKED)
+
+        async def is_in() -> bool:
+            return await bench.stat("cluster.panic.membership_healthy") == 1
+
+        async def is_refused() -> bool:
+            (answer,) = await ask(bench, "/panic")
+            return bool(answer.status_code == 503)
+
+        await until(is_in)
         one.mood = Mood.SICK
-
-        async def is_out() -> bool:
-            return await bench.stat("cluster.panic.membership_healthy") == 0
-
-        await until(is_out)
+        await until(is_refused)
+        one.methods.clear()
         (answer,) = await ask(bench, "/panic")
 
     assert (answer.status_code, answer.json()["code"]) == (503, "UPSTREAM_UNAVAILABLE")
@@ -184,6 +206,11 @@ async def test_a_removed_instance_is_gone_although_it_is_healthy(bench: Bench) -
     async with instances(2) as (one, two):
         both = [one.address, two.address]
         await serve(bench, "leaving", both, health_check=CHECKED)
+
+        async def are_both_in() -> bool:
+            return await bench.stat("cluster.leaving.membership_healthy") == 2
+
+        await until(are_both_in)
         await serve(bench, "leaving", [two.address], health_check=CHECKED)
         answers = await ask(bench, "/leaving", 20)
 

@@ -86,6 +86,7 @@ async def test_a_lie_about_the_address_helps_nobody(bench: Bench) -> None:
     assert named.status_code == 403
 
 
+@pytest.mark.alone
 async def test_a_change_counts_within_a_second_on_an_open_connection(
     bench: Bench,
 ) -> None:
