@@ -64,7 +64,7 @@ def writing_into(client: Redis) -> Revoke:
 async def tracking(client: Redis) -> AsyncIterator[TrackedBlacklist]:
     clock, stop = SystemClock(), asyncio.Event()
     verdicts = Verdicts(clock, stale_s=30)
-    tracked = TrackedBlacklist(client, verdicts, clock, Metrics())
+    tracked = TrackedBlacklist(client, verdicts, clock, Metrics(), 2.0)
     running = asyncio.create_task(tracked.run(stop))
     yield tracked
     stop.set()

@@ -49,6 +49,7 @@ async def running(folder: Path, **environ: str) -> AsyncIterator[Process]:
             "PYTHONPATH": str(ROOT),
             "HUBGATE_AUTHZ_LISTEN": f"unix:{folder}/a.sock",
             "HUBGATE_JWT_SECRET_FILE": f"{folder}/secret",
+            "HUBGATE_REDIS_TIMEOUT_S": "2",
             **environ,
         },
         stderr=asyncio.subprocess.PIPE,

@@ -77,7 +77,7 @@ async def a_gate(
         closing.push_async_callback(client.aclose)
         metrics, stop = Metrics(), asyncio.Event()
         verdicts = Verdicts(CLOCK, stale_s=30)
-        blacklist = TrackedBlacklist(client, verdicts, CLOCK, metrics)
+        blacklist = TrackedBlacklist(client, verdicts, CLOCK, metrics, 2.0)
         authorizer = Authorizer(
             verifier=a_verifier(CLOCK),
             blacklist=blacklist,

@@ -86,6 +86,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     os.close(null)
 
 
+@pytest.mark.alone
 async def test_a_killed_process_is_back_soon(bench: Bench) -> None:
     await bench.supervisor.start([bench.spec("one")])
     first = bench.pid("one")
@@ -154,6 +155,7 @@ async def test_a_process_that_is_never_ready_is_an_error(bench: Bench) -> None:
         )
 
 
+@pytest.mark.alone
 async def test_a_grandchild_that_keeps_the_output_open_does_not_delay_the_end(
     bench: Bench,
 ) -> None:

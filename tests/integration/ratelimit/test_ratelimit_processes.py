@@ -145,6 +145,7 @@ async def test_exactly_five_of_a_hundred_at_once_pass_a_limit_of_five(
         }
 
 
+@pytest.mark.alone
 async def test_new_limits_act_within_a_second_and_earlier_hits_count(
     fleet: Fleet,
 ) -> None:

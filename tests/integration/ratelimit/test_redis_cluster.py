@@ -34,10 +34,14 @@ async def cluster(
         yield servers
 
 
+def connect(cluster: list[Server], timeout_s: float) -> Redis:
+    hosts = ",".join(f"127.0.0.1:{one.port}" for one in cluster)
+    return runtime_redis.connect(f"redis+cluster://{hosts}", timeout_s=timeout_s)
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(cluster: list[Server]) -> AsyncIterator[Redis]:
-    hosts = ",".join(f"127.0.0.1:{one.port}" for one in cluster)
-    client = runtime_redis.connect(f"redis+cluster://{hosts}", timeout_s=0.1)
+    client = connect(cluster, 2.0)
     await client.flushall()
     yield client
     await client.aclose()
@@ -143,6 +147,7 @@ async def test_a_limit_of_all_callers_is_never_exceeded_at_once(
     assert sum(one.admitted for one in verdicts) == 7
 
 
+@pytest.mark.alone
 async def test_rules_reach_a_process_through_a_cluster(client: Redis) -> None:
     found: asyncio.Queue[object] = asyncio.Queue()
     stop = asyncio.Event()
@@ -162,9 +167,9 @@ async def test_rules_reach_a_process_through_a_cluster(client: Redis) -> None:
 
 @pytest.mark.alone
 async def test_one_lost_master_takes_only_its_own_callers(
-    cluster: list[Server], client: Redis
+    cluster: list[Server],
 ) -> None:
-    metrics = Metrics()
+    client, metrics = connect(cluster, 0.1), Metrics()
     store = RedisCounterStore(client, metrics)
     await store.warm_up()
     limiter = a_limiter(store, metrics)
@@ -189,6 +194,7 @@ async def test_one_lost_master_takes_only_its_own_callers(
             await asyncio.sleep(0.01)
     await asyncio.gather(*(ask(limiter, user) for user in theirs))
     await store.aclose()
+    await client.aclose()
 
     assert theirs
     assert others

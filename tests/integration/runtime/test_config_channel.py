@@ -55,6 +55,7 @@ async def test_a_document_stored_before_the_start_is_found(redis_client: Redis) 
         assert await sidecar.next() == {"n": 1}
 
 
+@pytest.mark.alone
 async def test_an_announced_document_arrives_within_a_second(
     redis_client: Redis,
 ) -> None:

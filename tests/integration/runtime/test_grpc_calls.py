@@ -214,7 +214,8 @@ async def test_a_client_that_hangs_up_cancels_its_calls(client: Client) -> None:
 
 
 async def test_a_call_ends_at_its_deadline(client: Client) -> None:
-    code, _ = await client.error("Wait", b"", timeout=0.1)
+    await client.call("Shout", b"")  # to open the connection takes time, too
+    code, _ = await client.error("Wait", b"", timeout=0.5)
 
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
     await has(client.service.cancelled)

@@ -69,6 +69,7 @@ async def test_without_an_address_there_is_no_server() -> None:
     await server.stop()
 
 
+@pytest.mark.alone
 async def test_answers_are_not_held_back_to_fill_packets() -> None:
     server = HttpServer(_two_packets, Address(host="127.0.0.1", port=0), 1.0)
     await server.start()

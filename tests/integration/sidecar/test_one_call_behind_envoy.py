@@ -83,6 +83,7 @@ async def door(
             "HUBGATE_SIDECAR_LISTEN": f"unix:{folder}/s.sock",
             "HUBGATE_JWT_SECRET_FILE": f"{folder}/secret",
             "HUBGATE_REDIS_URL": redis_url,
+            "HUBGATE_REDIS_TIMEOUT_S": "2",
         },
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -43,6 +43,7 @@ PRICES = {
     ],
 }
 NO_REDIS = "redis://127.0.0.1:1/0"
+DEADLINE_S = 30.0
 
 
 class Sink:
@@ -186,7 +187,7 @@ def a_message(*entries: dict[str, str], node: str = "") -> Any:
 
 
 async def until(happened: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         while not await happened():
             await asyncio.sleep(0.02)
 

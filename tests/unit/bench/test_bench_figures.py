@@ -92,11 +92,14 @@ def test_an_answer_is_over_when_its_head_says_so(answer: bytes, complete: bool) 
 def test_time_spent_behind_a_slow_answer_counts() -> None:
     """The server answers nothing for a while: all that were due then waited."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-    held = threading.Event()
+    asked, held = threading.Event(), threading.Event()
 
     def serve(connection: socket.socket) -> None:
         with connection:
             while connection.recv(4096):
+                if not asked.is_set():
+                    asked.set()
+                    threading.Timer(0.3, held.set).start()
                 held.wait(5)
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
@@ -109,7 +112,6 @@ def test_time_spent_behind_a_slow_answer_counts() -> None:
             threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    threading.Timer(0.3, held.set).start()
     port = int(listening.getsockname()[1])
 
     found = pace.Client(port, [pace.request(port, "/", "t")]).run(100.0, 0.4)

@@ -361,7 +361,7 @@ async def test_a_connection_without_calls_is_let_go_and_one_with_a_call_is_kept(
     None
 ):
     async with AsyncExitStack() as stack:
-        limits = Limits(idle_s=0.1, check_s=0.02, stall_s=0.05, drain_ping_s=0.05)
+        limits = Limits(idle_s=0.5, check_s=0.02, stall_s=0.05, drain_ping_s=0.05)
         served = await stack.enter_async_context(serving_within(limits))
         idle = await stack.enter_async_context(greeted(served.address))
         busy = await stack.enter_async_context(greeted(served.address))
