@@ -70,13 +70,20 @@ def _check_quantile(share: float) -> float:
     return share
 
 
+def _check_text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("give a text without the character NUL")
+    return text
+
+
 Label = Annotated[str, AfterValidator(_check_label)]
-Text = Annotated[str, Field(min_length=1, max_length=256)]
+Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_check_text)]
 Url = Annotated[str, Field(max_length=2048), AfterValidator(check_url)]
 
 
 class _Camel(Part):
-    model_config = ConfigDict(alias_generator=to_camel)
+    # A webhook may hold a secret, and what a document says wrong may be logged.
+    model_config = ConfigDict(alias_generator=to_camel, hide_input_in_errors=True)
 
 
 class Where(_Camel):

@@ -1,10 +1,12 @@
 """Errors of the control API as JSON, in the shape of the gateway's own."""
 
+import json
+import math
 import re
 import uuid
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from control.changes import NotReady
@@ -75,7 +77,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _answer)
 
 
-async def _answer(request: Request, error: Exception) -> JSONResponse:
+async def _answer(request: Request, error: Exception) -> Response:
     answer = _as_api_error(error)
     if answer.code == ApiCode.INTERNAL:
         log.error("request failed", path=request.url.path, exc_info=error)
@@ -90,7 +92,9 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     headers = {HEADER_REQUEST_ID: id_}
     if answer.status == _UNAUTHORISED:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(body, answer.status, headers)
+    # In ASCII: what was given may hold halves of characters, which no UTF-8 has.
+    content = json.dumps(body, allow_nan=False)
+    return Response(content, answer.status, headers, "application/json")
 
 
 def _as_api_error(error: Exception) -> ApiError:
@@ -124,8 +128,7 @@ def _of_http(error: HTTPException) -> ApiError:
 
 
 def _problem(problem: Problem) -> dict[str, object]:
-    return {
-        "field": problem.field,
-        "message": problem.message,
-        "given": problem.given,
-    }
+    given = problem.given
+    if isinstance(given, float) and not math.isfinite(given):
+        given = str(given)  # JSON has no such number
+    return {"field": problem.field, "message": problem.message, "given": given}

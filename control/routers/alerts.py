@@ -13,6 +13,7 @@ from control.alert_state import to_document
 from control.alert_store import Kept
 from control.deps import Deps, json_object
 from control.errors import ApiCode, ApiError, invalid
+from control.parameters import MAX_TEXT
 from control.parse import Problem
 from control.routers.described import Shown, body_of, example
 from control.values import check_name
@@ -167,7 +168,11 @@ def _name(alert_id: str) -> str:
 def _rule(body: Fields, alert_id: str) -> AlertRule:
     if body.setdefault("id", alert_id) != alert_id:
         raise invalid(
-            Problem("id", f"the path says {alert_id!r}; leave it out or say the same")
+            Problem(
+                "id",
+                f"the path says {alert_id!r}; leave it out or say the same",
+                given=_given(body["id"]),
+            )
         )
     try:
         return AlertRule.model_validate(body)
@@ -185,7 +190,9 @@ def _rule(body: Fields, alert_id: str) -> AlertRule:
 
 
 def _given(value: object) -> str | float | bool | None:
-    return value if isinstance(value, str | int | float | bool | None) else None
+    if isinstance(value, str):
+        return value[:MAX_TEXT]
+    return value if isinstance(value, int | float) else None
 
 
 def _check_webhook(rule: AlertRule, deps: Deps) -> None:

@@ -72,6 +72,12 @@ class TestRule:
         places = [".".join(map(str, one["loc"])) for one in raised.value.errors()]
         assert places == [field]
 
+    def test_a_webhook_that_is_refused_is_not_in_the_error(self) -> None:
+        with pytest.raises(ValidationError) as raised:
+            a_rule(webhook="https://alerts.example.com/s3cret#x")
+
+        assert "s3cret" not in str(raised.value)
+
     def test_a_rule_is_shown_as_it_was_given(self) -> None:
         rule = a_rule(minRequests=5, where={"userId": "u-1"}, **{"for": "1m"})
 

@@ -373,6 +373,31 @@ async def test_a_bad_rule_is_answered_by_field(
     assert [one["field"] for one in answer.json()["errors"]] == [field]
 
 
+@pytest.mark.parametrize(
+    ("changes", "field", "given"),
+    [
+        pytest.param('"threshold": 1e999', "threshold", "inf", id="no number"),
+        pytest.param(
+            r'"labels": {"a": "\ud800"}', "labels.a", "\ud800", id="half a character"
+        ),
+        pytest.param(r'"\ud800": 1', "document", "\ud800", id="of a name"),
+        pytest.param(
+            r'"where": {"userId": "a\u0000b"}', "where.userId", "a\0b", id="NUL"
+        ),
+        pytest.param(f'"webhook": "{"x" * 999}"', "webhook", "x" * 256, id="long"),
+    ],
+)
+async def test_what_no_rule_can_hold_is_said_back(
+    api: httpx.AsyncClient, changes: str, field: str, given: object
+) -> None:
+    known = f'"metric": "volume", "threshold": 1, "webhook": "{URL}"'
+    answer = await api.put(f"{ALERTS}/a", content=f"{{{known}, {changes}}}")
+    (problem,) = answer.json()["errors"]
+
+    assert answer.status_code == 422
+    assert (problem["field"], problem["given"]) == (field, given)
+
+
 async def test_rules_are_the_operators_alone(api: httpx.AsyncClient) -> None:
     headers = {"authorization": f"Bearer {a_token(role='admin')}"}
 
