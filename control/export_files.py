@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow import compute, csv, parquet
 
 from control.export import EXPORTED, NAMES, Format, Sums
+from control.export_json import joined
 from control.parameters import shown
 from control.usage import camel
 
@@ -88,7 +89,7 @@ class _Ndjson:
         return b""
 
     def add(self, rows: pa.RecordBatch) -> bytes:
-        return "".join(f"{_as_json(row)}\n" for row in rows.to_pylist()).encode()
+        return joined(rows, "\n") + b"\n"
 
     def end(self, sums: Sums, through: datetime | None) -> bytes:
         return b""
@@ -98,15 +99,15 @@ class _Json:
     """One document, shaped as the answer of the logs is."""
 
     def __init__(self) -> None:
-        self._separator = "\n"
+        self._separator = b"\n"
 
     def begin(self) -> bytes:
         return b'{"items": ['
 
     def add(self, rows: pa.RecordBatch) -> bytes:
-        text = self._separator + ",\n".join(map(_as_json, rows.to_pylist()))
-        self._separator = ",\n"
-        return text.encode()
+        content = self._separator + joined(rows, ",\n")
+        self._separator = b",\n"
+        return content
 
     def end(self, sums: Sums, through: datetime | None) -> bytes:
         behind = {
@@ -192,14 +193,3 @@ def _with_texts(rows: pa.RecordBatch) -> pa.RecordBatch:
     for place in _TIMES:
         arrays[place] = compute.strftime(arrays[place], "%Y-%m-%dT%H:%M:%SZ")
     return pa.RecordBatch.from_arrays(arrays, list(NAMES))
-
-
-def _as_json(row: dict[str, Any]) -> str:
-    # The document is passed on as it is: Python's numbers would lose digits.
-    metadata = row.pop("metadata")
-    text = json.dumps(row, ensure_ascii=False, default=_text)
-    return f'{text[:-1]}, "metadata": {metadata}}}'
-
-
-def _text(value: object) -> str:
-    return shown(value) if isinstance(value, datetime) else str(value)
