@@ -97,9 +97,14 @@ def _is_of_a_file(arguments: list[str]) -> bool:
         return False
     before = ["--deep", *arguments[1:]]
     return any(
-        not one.startswith("-") and (last == "--deep" or not last.startswith("--"))
+        not one.startswith("-") and not _wants_a_value(last)
         for last, one in zip(before, arguments[1:], strict=False)
     )
+
+
+def _wants_a_value(argument: str) -> bool:
+    is_flag = argument in {"--deep", "--"} or "=" in argument
+    return argument.startswith("--") and not is_flag
 
 
 def _stack(control: str | None) -> dict[str, Any]:

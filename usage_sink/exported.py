@@ -86,10 +86,7 @@ def _rows(file: Path, kind: str) -> Iterable[Mapping[str, Any]]:
         case "parquet":
             return _of_parquet(file)
         case "json":
-            items: list[Mapping[str, Any]] = json.loads(file.read_text("utf-8"))[
-                "items"
-            ]
-            return items
+            return _of_document(file)
         case _:
             raise ValueError("csv, json, ndjson or parquet was expected")
 
@@ -102,6 +99,16 @@ def _of_csv(file: Path) -> Iterator[Mapping[str, Any]]:
 def _of_lines(file: Path) -> Iterator[Mapping[str, Any]]:
     with file.open(encoding="utf-8") as text:
         yield from map(json.loads, text)
+
+
+def _of_document(file: Path) -> Iterator[Mapping[str, Any]]:
+    """Each item has a line of its own, between the first line and the last."""
+    with file.open(encoding="utf-8") as text:
+        next(text, None)
+        for line in text:
+            if line.startswith("]"):
+                return
+            yield json.loads(line.rstrip(",\n"))
 
 
 def _of_parquet(file: Path) -> Iterator[Mapping[str, Any]]:

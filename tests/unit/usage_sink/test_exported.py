@@ -64,6 +64,25 @@ async def test_an_exported_file_is_what_its_manifest_says(
     assert lines["adjustedCredits"] == "-3"
 
 
+async def test_a_json_file_is_read_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, _ = await an_export(tmp_path, Format.JSON)
+    size, read, lengths = file.stat().st_size, json.loads, list[int]()
+
+    def measured(text: str) -> Any:
+        lengths.append(len(text))
+        return read(text)
+
+    monkeypatch.setattr("usage_sink.exported.json.loads", measured)
+    said = CliRunner().invoke(tools, ["verify", str(file)])
+
+    assert said.exit_code == 0, said.output
+    # But for the manifest: a row each.
+    assert len(lengths) == 4
+    assert max(lengths[1:]) < size / 2
+
+
 async def test_a_changed_byte_and_a_changed_figure_are_found(tmp_path: Path) -> None:
     file, manifest = await an_export(tmp_path, Format.CSV)
     kept = file.read_bytes()
@@ -90,3 +109,5 @@ async def test_what_is_no_manifest_is_said_so(tmp_path: Path, text: str) -> None
 def test_a_file_is_checked_without_a_running_stack() -> None:
     assert place(["verify", "usage.csv"], {}, None) == {}
     assert place(["verify", "--deep", "a", "--manifest", "b"], {}, None) == {}
+    assert place(["verify", "--manifest=b", "a"], {}, None) == {}
+    assert place(["verify", "--", "a"], {}, None) == {}
