@@ -101,6 +101,12 @@ class Journal:
             while len(self.sent) < count:
                 await asyncio.sleep(0.02)
 
+    async def has_answers(self, count: float) -> None:
+        """Wait until so many of them have been answered."""
+        async with asyncio.timeout(30):
+            while sum(one.id is not None for one in self.sent) < count:
+                await asyncio.sleep(0.02)
+
     async def _send(self, client: httpx.AsyncClient, turn: int) -> None:
         sent = Sent(_CLOCK.now())
         self.sent.append(sent)

@@ -37,6 +37,11 @@ def eventually(look: Callable[[], T], seconds: float, pause_s: float = 0.05) -> 
         _PAUSE.wait(pause_s)
 
 
+def limits_of(ask: Callable[[], httpx.Response]) -> set[str | None]:
+    """The limit by each process that decides: a new one reaches each by itself."""
+    return {ask().headers.get("ratelimit-limit") for _ in range(20)}
+
+
 class Stack:
     """`hubgate up --demo` of one data directory, and what its ready line said."""
 

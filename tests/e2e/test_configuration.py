@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runtime.clock import SystemClock
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, eventually, limits_of
 
 pytestmark = pytest.mark.e2e
 
@@ -71,9 +71,12 @@ def test_a_bad_field_is_named_with_what_was_given(stack: Stack) -> None:
 
 
 def test_a_routes_own_limit_counts_apart_from_the_roles(stack: Stack) -> None:
-    token = stack.token()
+    token, another = stack.token(), stack.token()
     route = a_route(rate_limit={"requests": 2, "per": "minute"})
     put = stack.control("PUT", f"routes/{route['id']}", route)
+    eventually(
+        lambda: limits_of(lambda: stack.get(route["prefix"], another)) == {"2"}, 10.0
+    )
     answers = [stack.get(route["prefix"], token) for _ in range(3)]
     other = stack.get("/api/users/me", token)
     stack.control("DELETE", f"routes/{route['id']}")

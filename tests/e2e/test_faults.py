@@ -10,7 +10,7 @@ import pytest
 
 from runtime.clock import SystemClock
 from tests.e2e.recorder import probe_route, recording
-from tests.e2e.stack import Stack, eventually
+from tests.e2e.stack import Stack, eventually, limits_of
 
 pytestmark = pytest.mark.e2e
 
@@ -79,6 +79,8 @@ def test_with_redis_frozen_the_local_limit_holds_per_process(own: Stack) -> None
         "rate_limit": {"requests": 5, "per": "minute"},
     }
     assert own.control("PUT", "routes/few", route).status_code == 200
+    another = own.token(role="manager")
+    eventually(lambda: limits_of(lambda: own.get("/api/few", another)) == {"5"}, 10.0)
     token = known(own)
     with frozen(own.pids()["redis"][0]):
         statuses = [own.get("/api/few", token).status_code for _ in range(30)]
@@ -150,7 +152,8 @@ def test_while_the_ledger_is_away_traffic_flows_and_nothing_is_lost(
     wanted = {one.headers["x-request-id"] for one in answers}
 
     def found() -> bool:
-        answer = own.get("/api/usage/logs", token)
+        # Each look is a row itself, and newer than what is looked for.
+        answer = own.get("/api/usage/logs", token, params={"limit": 200})
         items = answer.json().get("items", [])
         return wanted <= {item["id"] for item in items}
 
