@@ -119,8 +119,8 @@ async def test_a_full_batch_comes_again_after_the_sink_was_away(tmp_path: Path) 
     server = GrpcServer(here, sink.methods(), Metrics())
     await server.start()
     sinks = (Address(host="127.0.0.1", port=server.port),)
-    # So long that a dozen fill a batch, before the time for one is over.
-    long = "x" * 4000
+    # So long that eight fill a batch, before the time for one is over.
+    long = "x" * 7000
     try:
         async with a_bench(tmp_path, usage_sink=sinks) as bench:
             answers = await asyncio.gather(
