@@ -68,7 +68,10 @@ class AlertStore(Protocol):
         """It was not taken; None: it is given up."""
 
     def leading(self) -> AbstractAsyncContextManager[Held]:
-        """Inside, `held()` tells whether this control is the one that evaluates."""
+        """Inside, `held()` tells whether this control is the one that evaluates.
+
+        Who does not ask for long may lose it to another.
+        """
 
 
 @dataclass

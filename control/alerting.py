@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from control.alert_rules import AlertRule, Metric, hour_of, score, usual_hours
 from control.alert_state import Status, failed, step
-from control.alert_store import AlertStore, Delivery, Kept
+from control.alert_store import AlertStore, Delivery, Held, Kept
 from control.completeness import through
 from control.parameters import shown
 from control.store import QueryTimeout, StoreUnavailable, UsageQueries
@@ -26,6 +26,10 @@ TICK_S: Final = 1.0
 _AT_ONCE: Final = 8
 _LONGEST_PAUSE_S: Final = 300.0
 GIVES_UP_AFTER: Final = timedelta(days=3)
+
+
+async def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +62,11 @@ class Alerting:
                 log.exception("alerts are not evaluated now")
             await wait_or_stop(stop, TICK_S)
 
-    async def evaluate(self, stop: asyncio.Event | None = None) -> None:
-        """Every rule once, until `stop`; raises StoreUnavailable."""
+    async def evaluate(self, goes_on: Held = _always) -> None:
+        """Every rule once, while it `goes_on`; raises StoreUnavailable."""
         firing = 0
         for kept in await self._ports.store.rules():
-            if stop is not None and stop.is_set():
+            if not await goes_on():
                 return
             if kept.rule.enabled:
                 firing += await self._evaluate(kept) is Status.FIRING
@@ -91,11 +95,15 @@ class Alerting:
     async def _lead(self, stop: asyncio.Event) -> None:
         next_at = self._ports.clock.monotonic()
         async with self._ports.store.leading() as held:
+
+            async def goes_on() -> bool:
+                return not stop.is_set() and await held()
+
             try:
-                while await held() and not stop.is_set():
+                while await goes_on():
                     if self._ports.clock.monotonic() >= next_at:
                         next_at = self._ports.clock.monotonic() + self._interval_s
-                        await self.evaluate(stop)
+                        await self.evaluate(goes_on)
                     else:
                         await self.evaluate_new()
                     await self.deliver()

@@ -28,6 +28,13 @@ from runtime.contracts import (
 
 #: Any number, the same in every control.
 _LEADER_LOCK: Final = 0x6875_6267_616C_72
+#: A control that says nothing for so long, because it hangs or can't be reached, loses
+#: the lock: the server would notice it only after hours.
+SILENT_FOR: Final = "60s"
+# Servers before PostgreSQL 14 don't know it.
+_ENDS_IF_SILENT: Final = """
+SELECT set_config(name, $1, false) FROM pg_settings WHERE name = 'idle_session_timeout'
+"""
 
 # S608: only names of ours are put into these texts, values are parameters.
 _RULES: Final = f"""
@@ -166,11 +173,13 @@ class PostgresAlertStore:
                         "SELECT pg_try_advisory_lock($1)", _LEADER_LOCK
                     )
                 )
+                await connection.execute(_ENDS_IF_SILENT, SILENT_FOR)
             return is_leader
 
         try:
             yield held
         finally:
+            # What is set of the connection ends with its release.
             with suppress(
                 asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError
             ):

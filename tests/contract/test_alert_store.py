@@ -13,6 +13,7 @@ from control.alert_state import Message, Status, step
 from control.alert_store import AlertStore, Kept, MemoryAlertStore
 from control.alerts_postgres import PostgresAlertStore
 from control.database import Database
+from control.store import StoreUnavailable
 from runtime.clock import SystemClock
 
 CLOCK = SystemClock()
@@ -190,3 +191,20 @@ async def test_one_control_evaluates_at_a_time(database: Database) -> None:
 
     async with other.leading() as second:
         assert await second()
+
+
+@pytest.mark.integration
+async def test_a_control_that_falls_silent_leads_no_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control.alerts_postgres.SILENT_FOR", "100ms")
+    one, other = PostgresAlertStore(database), PostgresAlertStore(database)
+
+    async with one.leading() as first, other.leading() as second:
+        assert await first()
+        async with asyncio.timeout(10):
+            while not await second():
+                await asyncio.sleep(0.01)
+
+        with pytest.raises(StoreUnavailable):
+            await first()

@@ -304,13 +304,17 @@ async def test_who_leads_no_more_says_that_nothing_fires(
 async def test_a_control_that_stops_evaluates_no_further(
     bench: Bench, api: httpx.AsyncClient
 ) -> None:
-    await put(api)
-    stop = asyncio.Event()
-    stop.set()
+    for name in ("a", "b"):
+        await put(api, name)
+    goes_on = iter([True, False])
 
-    await bench.alerting.evaluate(stop)
+    async def asked() -> bool:
+        return next(goes_on)
 
-    assert (await state(api))["evaluatedAt"] is None
+    await bench.alerting.evaluate(asked)
+
+    assert (await state(api, "a"))["evaluatedAt"] is not None
+    assert (await state(api, "b"))["evaluatedAt"] is None
 
 
 async def test_a_control_that_does_not_lead_does_nothing(
