@@ -181,7 +181,7 @@ class MemoryAlertStore:
             0,
             now,
         )
-        self.outbox.append(Outgoing(delivery, key, now))
+        self.outbox.append(Outgoing(delivery, key, fired.starts_at))
 
     def _answer(self) -> None:
         if not self.is_available:

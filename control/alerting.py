@@ -12,6 +12,7 @@ from control.alert_store import AlertStore, Delivery, Held, Kept
 from control.completeness import through
 from control.parameters import shown
 from control.store import QueryTimeout, StoreUnavailable, UsageQueries
+from control.together import together
 from control.webhook import NotDelivered, Webhooks
 from control.window_sums import WindowSums
 from runtime.clock import Clock
@@ -93,24 +94,44 @@ class Alerting:
                 raise error
 
     async def _lead(self, stop: asyncio.Event) -> None:
-        next_at = self._ports.clock.monotonic()
         async with self._ports.store.leading() as held:
 
             async def goes_on() -> bool:
                 return not stop.is_set() and await held()
 
+            if not await goes_on():
+                return
+            ended = asyncio.Event()
             try:
-                while await goes_on():
-                    if self._ports.clock.monotonic() >= next_at:
-                        next_at = self._ports.clock.monotonic() + self._interval_s
-                        await self.evaluate(goes_on)
-                    else:
-                        await self.evaluate_new()
-                    await self.deliver()
-                    await wait_or_stop(stop, TICK_S)
+                # Side by side: a slow ledger keeps no message from being sent, and a
+                # slow webhook no rule from being evaluated.
+                await together(
+                    self._keep_evaluating(goes_on, stop, ended),
+                    self._keep_delivering(ended),
+                )
             finally:
                 # From now on another one says it.
                 self._ports.metrics.set("hubgate_alerts_firing", 0)
+
+    async def _keep_evaluating(
+        self, goes_on: Held, stop: asyncio.Event, ended: asyncio.Event
+    ) -> None:
+        next_at = self._ports.clock.monotonic()
+        try:
+            while await goes_on():
+                if self._ports.clock.monotonic() >= next_at:
+                    next_at = self._ports.clock.monotonic() + self._interval_s
+                    await self.evaluate(goes_on)
+                else:
+                    await self.evaluate_new()
+                await wait_or_stop(stop, TICK_S)
+        finally:
+            ended.set()
+
+    async def _keep_delivering(self, ended: asyncio.Event) -> None:
+        while not ended.is_set():
+            await self.deliver()
+            await wait_or_stop(ended, TICK_S)
 
     async def _evaluate(self, kept: Kept) -> Status:
         try:

@@ -63,8 +63,9 @@ UPDATE {TABLE_ALERT_STATES} SET document = $3, updated_at = now()
 WHERE rule = $1 AND document = $2 RETURNING true
 """  # noqa: S608
 _TELL: Final = f"""
-INSERT INTO {TABLE_ALERT_OUTBOX} (rule, fingerprint, starts_at, status, url, body)
-VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+INSERT INTO {TABLE_ALERT_OUTBOX}
+    (rule, fingerprint, starts_at, status, url, body, next_at)
+VALUES ($1, $2, $3, $4, $5, $6, $3) ON CONFLICT DO NOTHING
 """  # noqa: S608
 _DUE: Final = f"""
 SELECT id, rule, url, body, attempts, created_at FROM (
@@ -191,6 +192,7 @@ class PostgresAlertStore:
 
 
 async def _tell(connection: asyncpg.pool.PoolConnectionProxy, message: Message) -> None:
+    """To be sent at once by control's own clock: the database may have another."""
     fired = message.fired
     await connection.execute(
         _TELL,

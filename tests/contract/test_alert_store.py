@@ -18,8 +18,6 @@ from runtime.clock import SystemClock
 
 CLOCK = SystemClock()
 NOW = datetime.fromtimestamp(CLOCK.now(), UTC)
-#: Messages may be sent from the moment they are kept, by the real clock: far enough
-#: after NOW, however long ago this module was read.
 LATER = NOW + timedelta(days=1)
 
 
@@ -115,6 +113,16 @@ async def test_a_changed_rule_keeps_its_state(store: AlertStore) -> None:
     assert (await kept(store)).state.status is Status.FIRING
     assert (await go(store, 50, LATER))[0]
     assert (await kept(store)).state.status is Status.INACTIVE
+
+
+async def test_a_message_may_be_sent_at_once_by_the_clock_of_who_told_it(
+    store: AlertStore,
+) -> None:
+    long_ago = NOW - timedelta(hours=1)
+    await store.put(a_rule(), long_ago)
+    await go(store, 11, long_ago)
+
+    assert await statuses(store, long_ago) == ["firing"]
 
 
 async def test_messages_of_a_rule_are_sent_in_order(store: AlertStore) -> None:

@@ -42,6 +42,20 @@ class Uneven(MemoryWebhooks):
         await super().send(url, body, message_id)
 
 
+class StuckSums(MemoryWindowSums):
+    """Answers for one service only when it is told to."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+        self.answers = asyncio.Event()
+
+    async def sums(self, window: Window, wanted: Filter) -> Sums:
+        if wanted.service == self._service:
+            await self.answers.wait()
+        return await super().sums(window, wanted)
+
+
 class Bench:
     def __init__(self) -> None:
         self.parts = Parts()
@@ -185,6 +199,28 @@ async def test_a_webhook_that_is_away_gets_it_later(
         "hubgate_alerts_messages_total", result="failed"
     )
     assert failures == 4
+
+
+async def test_a_slow_question_keeps_no_message_from_being_sent(
+    bench: Bench, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control.alerting.TICK_S", 0.0)
+    await put(api, where={"service": "openai"})
+    await put(api, "b", where={"service": "slow"})
+    bench.calls(11)
+    sums = StuckSums("slow")
+    sums.rows = bench.parts.sums.rows
+    alerting, stop = bench.new(sums), asyncio.Event()
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(alerting.run(stop))
+        while not bench.told:
+            await asyncio.sleep(0)
+        still = (await state(api, "b"))["evaluatedAt"]
+        stop.set()
+        sums.answers.set()
+
+    assert (bench.told, still) == (["firing"], None)
 
 
 async def test_what_is_on_its_way_beside_a_failure_is_sent_once(
