@@ -145,6 +145,8 @@ class Exports:
             yield
         finally:
             self._running[caller] -= 1
+            if not self._running[caller]:
+                del self._running[caller]
 
     def _keep(self, query: ExportQuery, manifest: Manifest) -> None:
         self._manifests[_key(query)] = manifest

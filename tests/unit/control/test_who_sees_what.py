@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from control.api import create_app
 from control.audit import Action
 from control.export import ExportQuery
+from control.exports import Exports
 from control.usage import COLUMNS
 from tests.builders import a_token
 from tests.builders_control import ADMIN_TOKEN, Parts, a_config
@@ -267,6 +268,8 @@ async def test_too_many_exports_are_refused_and_their_places_come_back(
             await stream.aclose()
         again = await client.get("/api/usage/export", headers=headers("user"))
 
+    assert isinstance(deps.exports, Exports)
+    assert not deps.exports._running  # whoever has ever exported is not kept
     assert (refused.status_code, refused.json()["code"]) == (429, "TOO_MANY_EXPORTS")
     assert (another.status_code, again.status_code) == (200, 200)
 
