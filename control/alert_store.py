@@ -46,7 +46,10 @@ class AlertStore(Protocol):
         """One of them."""
 
     async def put(self, rule: AlertRule, now: datetime) -> bool:
-        """New or changed; its state stays. True: it was not there before."""
+        """New or changed. True: it was not there before.
+
+        Its state stays, but what was pending begins anew: the rule may be another.
+        """
 
     async def delete(self, rule: str, now: datetime) -> bool:
         """False: it was not there. If it fired, that is told to be over."""
@@ -109,7 +112,9 @@ class MemoryAlertStore:
         if known is None:
             self._kept[rule.id] = Kept(rule, 1, new(now.timestamp()))
             return True
-        self._kept[rule.id] = replace(known, rule=rule, version=known.version + 1)
+        is_pending = known.state.status is Status.PENDING
+        state = new(now.timestamp()) if is_pending else known.state
+        self._kept[rule.id] = Kept(rule, known.version + 1, state)
         return False
 
     async def delete(self, rule: str, now: datetime) -> bool:

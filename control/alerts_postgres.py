@@ -49,7 +49,8 @@ RETURNING version
 """  # noqa: S608
 _NEW_STATE: Final = f"""
 INSERT INTO {TABLE_ALERT_STATES} (rule, document) VALUES ($1, $2)
-ON CONFLICT (rule) DO NOTHING
+ON CONFLICT (rule) DO UPDATE SET document = EXCLUDED.document, updated_at = now()
+WHERE {TABLE_ALERT_STATES}.document->>'status' = 'pending'
 """  # noqa: S608
 _DELETE: Final = f"DELETE FROM {TABLE_ALERT_RULES} WHERE id = $1"  # noqa: S608
 _DELETE_STATE: Final = f"""

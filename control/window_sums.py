@@ -1,7 +1,8 @@
 """Sums of the ledger over any window of time. Pure values, the port and its twin.
 
 Whole hours are read from the tables of sums, what is left at the edges from the rows
-themselves: the sums are exact, whatever the window. Adjustments are included.
+themselves: the sums are exact, whatever the window, while the rows of its edges are not
+in archives only. Adjustments are included.
 """
 
 from bisect import bisect_left

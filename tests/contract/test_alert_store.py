@@ -115,6 +115,21 @@ async def test_a_changed_rule_keeps_its_state(store: AlertStore) -> None:
     assert (await kept(store)).state.status is Status.INACTIVE
 
 
+async def test_what_is_pending_begins_anew_when_its_rule_changes(
+    store: AlertStore,
+) -> None:
+    await store.put(a_rule(**{"for": "1h"}), NOW)
+    await go(store, 11, NOW)
+    await store.put(a_rule(metric="spend", **{"for": "1m"}), LATER)
+    changed = await kept(store)
+
+    await go(store, 11, LATER)
+
+    assert (changed.state.status, changed.state.since) == (Status.INACTIVE, LATER)
+    assert (await kept(store)).state.status is Status.PENDING
+    assert await statuses(store) == []
+
+
 async def test_a_message_may_be_sent_at_once_by_the_clock_of_who_told_it(
     store: AlertStore,
 ) -> None:
