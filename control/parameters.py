@@ -89,9 +89,11 @@ class Reader:
             return None
         try:
             return parse(text)
-        except (ValueError, OverflowError) as error:
+        except OverflowError:
+            self.problem(name, "give one that is not at the edge of all time")
+        except ValueError as error:
             self.problem(name, str(error))
-            return None
+        return None
 
     def problem(self, name: str, message: str) -> None:
         given = self._parameters.get(name)

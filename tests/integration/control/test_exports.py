@@ -40,6 +40,8 @@ pytestmark = pytest.mark.integration
 
 EXPORT = "/api/usage/export"
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+#: Of a role of its own, so that all others see what they see by default.
+HIDDEN = {"auditor": ["request.parameters", "response"]}
 #: Closed days, so that they can be archived whenever the test runs.
 DAY = START.replace(year=2025, hour=0, minute=0, second=0, microsecond=0)
 
@@ -103,7 +105,10 @@ async def room(migrated_url: str, tmp_path: Path) -> AsyncIterator[Room]:
         database = Database(migrated_url, 5.0, SystemClock())
         assert await database.connect(asyncio.Event())
         parts = Parts()
-        await parts.changes.start(a_config())
+        config = a_config()
+        rules = {"usage": {"hidden_metadata": HIDDEN}}
+        changed = type(config).model_validate(config.document() | rules)
+        await parts.changes.start(changed)
         usage, names = PostgresUsageQueries(database), PostgresPseudonyms(database)
         audit = PostgresAuditLog(database)
         deps = replace(
@@ -264,6 +269,19 @@ async def test_callers_export_what_they_see(room: Room) -> None:
     assert refused.status_code == 403
 
 
+async def test_what_is_hidden_from_a_role_is_in_no_file(room: Room) -> None:
+    auditor = {"authorization": f"Bearer {a_token(role='auditor')}"}
+    live = await room.get("format=ndjson", **auditor)
+    await room.archive(0)
+    archived = await room.get("format=ndjson", **auditor)
+    found = [json.loads(line)["metadata"] for line in live.text.splitlines()]
+
+    assert len(found) == 10
+    assert all(one["request"].keys() == {"endpoint", "method"} for one in found)
+    assert all("response" not in one and "system" in one for one in found)
+    assert archived.content == live.content
+
+
 async def test_pseudonyms_hold_until_their_key_is_destroyed(room: Room) -> None:
     first, second = [rows_of(await room.get("pseudonymize=true")) for _ in range(2)]
     await room.archive(0)
@@ -305,7 +323,10 @@ async def test_how_it_began_and_ended_is_written_down(room: Room) -> None:
     assert ended["details"]["rows"] == 10
     assert ended["details"]["sha256"] == hashlib.sha256(content).hexdigest()
     assert refused.status_code == 403
-    for change in ("UPDATE audit_log SET role = ''", "DELETE FROM audit_log"):
+    for change in (
+        *("UPDATE audit_log SET role = ''", "DELETE FROM audit_log"),
+        "TRUNCATE audit_log",
+    ):
         with pytest.raises(asyncpg.RestrictViolationError):
             await room.pool.execute(change)
 

@@ -447,8 +447,10 @@ async def test_rules_are_the_operators_alone(api: httpx.AsyncClient) -> None:
 
 
 @asynccontextmanager
-async def a_receiver(status: str) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Answers with that status; `silence`: never."""
+async def a_receiver(
+    status: str, promised: int = 0
+) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Answers with that status, `silence`: never; says that so many bytes follow."""
     got: list[bytes] = []
     open_: list[asyncio.StreamWriter] = []
 
@@ -460,7 +462,7 @@ async def a_receiver(status: str) -> AsyncIterator[tuple[int, list[bytes]]]:
         if status != "silence":
             writer.write(
                 f"HTTP/1.1 {status}\r\nlocation: /elsewhere\r\n"
-                "content-length: 0\r\n\r\n".encode()
+                f"content-length: {promised}\r\n\r\n".encode()
             )
             await writer.drain()
 
@@ -509,6 +511,13 @@ async def test_only_a_good_answer_is_a_delivery(status: str) -> None:
     async with a_receiver(status) as (port, got):
         with pytest.raises(NotDelivered, match=status[:3]):
             await send(f"http://127.0.0.1:{port}/", "127.0.0.0/8")
+
+    assert len(got) == 1
+
+
+async def test_of_an_answer_only_its_status_is_read() -> None:
+    async with a_receiver("200 OK", 10**15) as (port, got):
+        await send(f"http://127.0.0.1:{port}/", "127.0.0.0/8")
 
     assert len(got) == 1
 

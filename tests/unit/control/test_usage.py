@@ -192,7 +192,7 @@ def test_a_last_day_is_included_and_a_last_instant_is_not() -> None:
 
 @pytest.mark.parametrize("text", ["9999-12-31", "0001-01-01T00:00:00+14:00"])
 def test_a_date_at_the_edge_of_time_is_no_crash(text: str) -> None:
-    with pytest.raises(BadParameters):
+    with pytest.raises(BadParameters, match="give one that is not at the edge"):
         parse_query({"endDate": text})
 
 
@@ -427,6 +427,26 @@ async def test_the_machines_are_hidden_from_all_but_admins(
 
     assert of_user.json()["items"][0]["metadata"] == {"request": {"endpoint": "/"}}
     assert of_admin.json()["items"][0]["metadata"] == metadata
+
+
+async def test_what_is_hidden_goes_by_the_role(parts: Parts) -> None:
+    hidden = {"user": ["session", "request.parameters"], "admin": ["request"]}
+    config = a_config()
+    rules = {"usage": {"hidden_metadata": hidden}}
+    await parts.changes.start(type(config).model_validate(config.document() | rules))
+    request = {"endpoint": "/", "parameters": {"q": "secret"}}
+    metadata = {"request": request, "session": {}, "system": {}}
+    parts.usage.rows = [a_row(1, metadata=metadata), a_row(2, metadata={"request": 7})]
+    transport = httpx.ASGITransport(create_app(parts.deps()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://c") as api:
+        logs = await api.get(f"{LOGS}?sort=createdAt", headers=bearer(a_token()))
+        me = await api.get("/api/usage/me", headers=bearer(a_token()))
+        of_admin = await api.get(f"{LOGS}?limit=1", headers=bearer(ADMIN_TOKEN))
+
+    shown = [one["metadata"] for one in logs.json()["items"]]
+    assert shown == [{"request": {"endpoint": "/"}, "system": {}}, {"request": 7}]
+    assert [one["metadata"] for one in me.json()["recent"]] == shown[::-1]
+    assert of_admin.json()["items"][0]["metadata"] == {}
 
 
 async def test_a_start_after_the_end_is_named(api: httpx.AsyncClient) -> None:
