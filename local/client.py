@@ -14,6 +14,8 @@ from local.state import find_stack
 _TIMEOUT_S = 10.0
 #: Between two pieces of an export.
 _EXPORT_TIMEOUT_S = 60.0
+#: Another control than the one that made the file has to make it again.
+_MANIFEST_TIMEOUT_S = 600.0
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -59,7 +61,10 @@ class ControlClient:
                         output.write(block)
             snapshot = answer.headers["x-usage-snapshot"]
             manifest = self.call(
-                "GET", f"{path}/manifest", params={**asked, "snapshot": snapshot}
+                "GET",
+                f"{path}/manifest",
+                params={**asked, "snapshot": snapshot},
+                timeout=_MANIFEST_TIMEOUT_S,
             )
             part.replace(file)
         except httpx.HTTPError as error:
