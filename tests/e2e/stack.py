@@ -139,8 +139,16 @@ class Stack:
             headers={"authorization": f"Bearer {self.ready['admin_token']}"},
         )
 
+    def is_whole(self) -> bool:
+        """No process is being started again."""
+        now = self.pids()
+        wanted: dict[str, list[int]] = self.ready["pids"]
+        return all(len(now[kind]) == len(pids) for kind, pids in wanted.items())
+
     def is_healthy(self) -> bool:
         """A request passes, is limited, and control and its database answer."""
+        if not self.is_whole():
+            return False
         try:
             token = self.token(role="admin")
             answer = self.get("/api/users/me", token)

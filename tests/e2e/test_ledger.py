@@ -144,6 +144,8 @@ async def campaign(stack: Stack, *kinds: str) -> Agreement:
     for kind in kinds:
         already = len(journal.sent)
         await journal.reaches(already + RATE)
+        # One that was killed a moment ago may not be there yet.
+        await asyncio.to_thread(eventually, stack.is_whole, SETTLE_S)
         os.kill(stack.pids()[kind][0], signal.SIGKILL)
     await journal.reaches(len(journal.sent) + 3 * RATE)
     # Of those, none while Envoy is away, however long it takes to be back.
