@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 import asyncpg
+from pydantic import ValidationError
 
 from control.alert_rules import AlertRule
 from control.alert_state import (
@@ -25,6 +26,9 @@ from runtime.contracts import (
     TABLE_ALERT_RULES,
     TABLE_ALERT_STATES,
 )
+from runtime.logs import get_logger
+
+log = get_logger(__name__)
 
 #: Any number, the same in every control.
 _LEADER_LOCK: Final = 0x6875_6267_616C_72
@@ -38,7 +42,7 @@ SELECT set_config(name, $1, false) FROM pg_settings WHERE name = 'idle_session_t
 
 # S608: only names of ours are put into these texts, values are parameters.
 _RULES: Final = f"""
-SELECT r.document, r.version, s.document AS state
+SELECT r.id, r.document, r.version, s.document AS state
 FROM {TABLE_ALERT_RULES} r JOIN {TABLE_ALERT_STATES} s ON s.rule = r.id
 """  # noqa: S608
 _PUT: Final = f"""
@@ -91,16 +95,18 @@ class PostgresAlertStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        #: Rules that were said not to be understood.
+        self._strange: set[str] = set()
 
     async def rules(self) -> Sequence[Kept]:
         with translated():
             rows = await self._database.pool.fetch(f"{_RULES} ORDER BY r.id")
-        return [_kept(row) for row in rows]
+        return [one for row in rows if (one := self._read(row)) is not None]
 
     async def get(self, rule: str) -> Kept | None:
         with translated():
             row = await self._database.pool.fetchrow(f"{_RULES} WHERE r.id = $1", rule)
-        return None if row is None else _kept(row)
+        return None if row is None else self._read(row)
 
     async def put(self, rule: AlertRule, now: datetime) -> bool:
         document = json.dumps(rule.document())
@@ -151,6 +157,16 @@ class PostgresAlertStore:
     ) -> None:
         with translated():
             await self._database.pool.execute(_POSTPONED, delivery.id, reason, next_at)
+
+    def _read(self, row: asyncpg.Record) -> Kept | None:
+        """None: another version of control put it; the other rules go on."""
+        try:
+            return _kept(row)
+        except ValidationError as error:
+            if row["id"] not in self._strange:
+                self._strange.add(row["id"])
+                log.warning("alert rule not understood", rule=row["id"], why=str(error))
+            return None
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:

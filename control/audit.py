@@ -37,11 +37,14 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """`actor` None: who has the admin token; `subject` None: nobody in particular."""
+    """`actor` None: who has the admin token; `subject` None: nobody in particular.
+
+    `action` is an Action, or what a newer control calls one.
+    """
 
     actor: str | None
     role: str
-    action: Action
+    action: str
     subject: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     request_id: UUID | None = None
@@ -74,7 +77,7 @@ class AuditQuery:
         return (
             (self.actor is None or entry.actor == self.actor)
             and (self.subject is None or entry.subject == self.subject)
-            and (self.action is None or entry.action is self.action)
+            and (self.action is None or entry.action == self.action)
             and (self.start is None or kept.at >= self.start)
             and (self.end is None or kept.at < self.end)
             and (self.before is None or kept.id < self.before)
@@ -146,7 +149,7 @@ def _item(kept: Kept) -> dict[str, Any]:
         "at": shown(kept.at),
         "actor": entry.actor,
         "role": entry.role,
-        "action": entry.action.value,
+        "action": str(entry.action),
         "subject": entry.subject,
         "details": dict(entry.details),
         "requestId": None if entry.request_id is None else str(entry.request_id),

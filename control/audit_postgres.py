@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from control.audit import Action, AuditQuery, Entry, Kept
+from control.audit import AuditQuery, Entry, Kept
 from control.database import Database
 from control.store_postgres import translated
 from runtime.contracts import TABLE_AUDIT_LOG
@@ -34,7 +34,7 @@ class PostgresAuditLog:
         with translated():
             await self._database.pool.execute(
                 _ADD,
-                *(entry.actor, entry.role, entry.action.value, entry.subject),
+                *(entry.actor, entry.role, str(entry.action), entry.subject),
                 *(json.dumps(dict(entry.details)), entry.request_id),
             )
 
@@ -52,7 +52,7 @@ class PostgresAuditLog:
                 Entry(
                     actor=row["actor"],
                     role=row["role"],
-                    action=Action(row["action"]),
+                    action=row["action"],
                     subject=row["subject"],
                     details=json.loads(row["details"]),
                     request_id=row["request_id"],

@@ -204,6 +204,23 @@ async def test_the_same_message_is_kept_once(store: AlertStore) -> None:
 
 
 @pytest.mark.integration
+async def test_a_rule_of_a_newer_control_does_not_stop_the_others(
+    database: Database,
+) -> None:
+    store = PostgresAlertStore(database)
+    for name in ("a", "b"):
+        await store.put(a_rule(name), NOW)
+    await database.pool.execute(
+        'UPDATE alert_rules SET document = document || \'{"metric": "new"}\''
+        " WHERE id = 'a'"
+    )
+
+    assert [one.rule.id for one in await store.rules()] == ["b"]
+    assert await store.get("a") is None
+    assert await store.delete("a", NOW)
+
+
+@pytest.mark.integration
 async def test_one_control_evaluates_at_a_time(database: Database) -> None:
     one, other = PostgresAlertStore(database), PostgresAlertStore(database)
 

@@ -331,6 +331,16 @@ async def test_how_it_began_and_ended_is_written_down(room: Room) -> None:
             await room.pool.execute(change)
 
 
+async def test_what_a_newer_control_noted_can_be_read(room: Room) -> None:
+    await room.pool.execute(
+        "INSERT INTO audit_log (role, action, details) VALUES ('admin', 'new', '{}')"
+    )
+    answer = await room.api.get("/control/v1/audit", headers=ADMIN)
+
+    actions = [one["action"] for one in answer.json()["items"]]
+    assert actions == [Action.AUDIT, "new"]
+
+
 async def test_an_empty_ledger_is_an_empty_file(room: Room) -> None:
     answer = await room.get("format=parquet&service=none")
     document = await room.get("format=json&service=none")
