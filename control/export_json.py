@@ -8,6 +8,8 @@ from pyarrow import compute
 
 #: Passed on as it is: Python's numbers would lose digits. Stands last.
 _METADATA: Final = "metadata"
+#: Made at once: for a moment their text is in memory several times.
+_SLICE_ROWS: Final = 1_000
 _ID: Final = "id"
 _NULL: Final = "null"
 _escaped: Final = json.JSONEncoder(ensure_ascii=False).encode
@@ -15,6 +17,12 @@ _escaped: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 def joined(rows: pa.RecordBatch, separator: str) -> bytes:
     """The objects of at least one row, with `separator` between them."""
+    starts = range(0, rows.num_rows, _SLICE_ROWS)
+    slices = (_joined(rows.slice(at, _SLICE_ROWS), separator) for at in starts)
+    return separator.encode().join(slices)
+
+
+def _joined(rows: pa.RecordBatch, separator: str) -> bytes:
     names = [name for name in rows.schema.names if name != _METADATA]
     parts: list[Any] = []
     for name in (*names, _METADATA):

@@ -65,3 +65,9 @@ def test_any_texts_are_as_python_writes_them(texts: list[str]) -> None:
     rows = [a_row(user_id=text, model=texts[0]) for text in texts]
 
     assert told(rows) == list(map(by_hand, rows))
+
+
+def test_many_rows_are_made_in_slices_and_none_is_missed() -> None:
+    rows = [a_row(tokens=number, user_id=f"u-{number}") for number in range(2_001)]
+
+    assert told(rows) == list(map(by_hand, rows))
