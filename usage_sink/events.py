@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
 from runtime.contracts import QUERY_NAMES, QUERY_VALUE, Outcome, UsageSource
+from runtime.values import value
 from usage_sink.outcome import outcome_of
 from usage_sink.tokens import NOTHING_SAID, SAID_OF_TOKENS, Usage, stream_of, usage_of
 from usage_sink.values import INT8_MAX, Reader, instant
@@ -48,7 +49,8 @@ _QUERY: Final = re.compile(r"[?#]")
 _CREDITS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 
-class LimitState(NamedTuple):
+@value
+class LimitState:
     """A limit that the request was under, as it stood when that was decided."""
 
     rule: str
@@ -81,7 +83,6 @@ class UsageEvent:
     bytes_sent: int
     session_id: str | None
     conversation_id: str | None
-    adjusted: tuple[str, ...]
     #: envoy.type.ai.v3.LLMProtocol as a number, when a provider answered.
     protocol: str | None = None
     #: Of the query, as listed by the operator.
@@ -91,7 +92,9 @@ class UsageEvent:
     first_byte_ms: int | None = None
     flags: str | None = None
     details: str | None = None
-    limits: tuple["LimitState", ...] = ()
+    limits: tuple[LimitState, ...] = ()
+    #: Attributes of which the value had to be changed.
+    adjusted: tuple[str, ...] = ()
     #: Of a reported usage: the request that it belongs to, and the reporter's labels.
     parent_id: UUID | None = None
     labels: tuple[tuple[str, str], ...] = ()
@@ -134,35 +137,36 @@ def _event(
     flags, details = reader.text("flags"), reader.text("details", 256)
     outcome = outcome_of(status, flags, details)
     call = _call(reader, status, outcome)
+    # In the order of the fields: to find as many by name takes a microsecond.
     return UsageEvent(
-        id=event_id,
-        created_at=created_at,
-        service=call.service or reader.text("service", 64) or _UNKNOWN_SERVICE,
-        model=call.model,
-        is_ai=call.is_ai,
-        usage=call.usage,
-        reported_credits=call.reported_credits,
-        user_id=reader.text("user_id", 256),
-        role=reader.text("role", 64),
-        route=route,
-        method=reader.text("method", 32),
-        endpoint=_endpoint(reader),
-        status=status,
-        outcome=outcome,
-        reason=reader.text("reason"),
-        duration_ms=reader.count("duration_ms") or 0,
-        bytes_received=reader.count("bytes_received", INT8_MAX) or 0,
-        bytes_sent=reader.count("bytes_sent", INT8_MAX) or 0,
-        session_id=reader.text("session_id"),
-        conversation_id=reader.text("conversation_id"),
-        parameters=_parameters(reader),
-        upstream=reader.text("upstream"),
-        first_byte_ms=reader.count("upstream_ms"),
-        flags=flags,
-        details=None if details == _AS_USUAL else details,
-        limits=_limits(reader),
-        protocol=call.protocol,
-        adjusted=tuple(reader.adjusted),
+        event_id,
+        created_at,
+        call.service or reader.text("service", 64) or _UNKNOWN_SERVICE,
+        call.model,
+        call.is_ai,
+        call.usage,
+        call.reported_credits,
+        reader.text("user_id", 256),
+        reader.text("role", 64),
+        route,
+        reader.text("method", 32),
+        _endpoint(reader),
+        status,
+        outcome,
+        reader.text("reason"),
+        reader.count("duration_ms") or 0,
+        reader.count("bytes_received", INT8_MAX) or 0,
+        reader.count("bytes_sent", INT8_MAX) or 0,
+        reader.text("session_id"),
+        reader.text("conversation_id"),
+        call.protocol,
+        _parameters(reader),
+        reader.text("upstream"),
+        reader.count("upstream_ms"),
+        flags,
+        None if details == _AS_USUAL else details,
+        _limits(reader),
+        tuple(reader.adjusted),
     )
 
 

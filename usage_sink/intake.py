@@ -7,6 +7,7 @@ up what follows.
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from envoy.service.accesslog.v3 import als_pb2
@@ -27,6 +28,7 @@ _NODE_LIMIT: Final = 128
 _EVIDENCE_BYTES: Final = 256
 
 Attributes = Mapping[str, str]
+_NO_EVIDENCE: Final[Attributes] = MappingProxyType({})
 #: What one entry of a payload said: its node, that, and the evidence if it is bad.
 Said = tuple[str, UsageEvent | Rejected | NotARequest, Attributes]
 Source = Callable[[bytes], Iterator[Said]]
@@ -63,26 +65,21 @@ class Intake:
         """
         try:
             said = self._sources[entry.kind](entry.payload)
-            for node, event, attributes in said:
-                yield self._item(node, event, attributes)
+            for node, event, evidence in said:
+                match event:
+                    case UsageEvent():
+                        charge = self._prices.charge(event)
+                        yield UsageRecord(event, charge, self._origin(node))
+                    case Rejected(reason):
+                        yield Misfit(reason, evidence)
+                    case NotARequest():
+                        yield event
         except PricesPending:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it would be again
             why = f"{type(error).__name__}: {error}"
             log.error("payload can't be read", kind=entry.kind.name, why=why)  # noqa: TRY400 - a traceback may quote the payload
             yield _unreadable(entry, error)
-
-    def _item(
-        self, node: str, event: UsageEvent | Rejected | NotARequest, said: Attributes
-    ) -> Item:
-        match event:
-            case UsageEvent():
-                charge = self._prices.charge(event)
-                return UsageRecord(event, charge, self._origin(node))
-            case Rejected(reason):
-                return Misfit(reason, said)
-            case NotARequest():
-                return event
 
     def _origin(self, node: str) -> Origin:
         origin = self._origins.get(node)
@@ -103,8 +100,10 @@ def from_entries(
     def said(payload: bytes) -> Iterator[Said]:
         for node, attributes in entries(payload):
             event = _event(attributes)
-            bad = _without_query(attributes) if isinstance(event, Rejected) else {}
-            yield node, event, bad
+            if isinstance(event, Rejected):
+                yield node, event, _without_query(attributes)
+            else:
+                yield node, event, _NO_EVIDENCE
 
     return said
 
@@ -124,7 +123,7 @@ def from_events(
 
     def said(payload: bytes) -> Iterator[Said]:
         for event in events(payload):
-            yield node, event, {}
+            yield node, event, _NO_EVIDENCE
 
     return said
 

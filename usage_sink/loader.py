@@ -9,7 +9,7 @@ then the spool still has it.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -70,14 +70,15 @@ class Batch:
     def is_empty(self) -> bool:
         return self.end is None and not self.rows
 
-    def add(self, item: Item) -> None:
-        match item:
-            case UsageRecord():
-                self.records.append(item)
-            case Misfit():
-                self.misfits.append(item)
-            case NotARequest():
-                self.not_requests += 1
+    def add(self, items: Iterable[Item]) -> None:
+        for item in items:
+            match item:
+                case UsageRecord():
+                    self.records.append(item)
+                case Misfit():
+                    self.misfits.append(item)
+                case NotARequest():
+                    self.not_requests += 1
 
     def mark(self) -> tuple[int, int, int]:
         return len(self.records), len(self.misfits), self.not_requests
@@ -218,8 +219,7 @@ class Loader:
         while (room := self._limits.rows - batch.rows) > 0:
             wanted = min(room, _SLICE)
             found = list(islice(items, wanted))
-            for item in found:
-                batch.add(item)
+            batch.add(found)
             await asyncio.sleep(0)
             if len(found) < wanted:
                 return True

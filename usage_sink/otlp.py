@@ -93,13 +93,13 @@ def entries(payload: bytes) -> Iterator[tuple[str, dict[str, str]]]:
         for scope in logs.scope_logs:
             for record in scope.log_records:
                 attributes = _of_body(names, record.body.string_value) if names else {}
-                for kv in record.attributes:
-                    attributes[kv.key] = kv.value.string_value
+                if own := record.attributes:  # asking costs less than a loop of none
+                    attributes |= {kv.key: kv.value.string_value for kv in own}
                 yield node, attributes
 
 
 def _of_body(names: list[str], body: str) -> dict[str, str]:
     texts = body.split(LOG_SEPARATOR)
     if len(texts) == len(names):
-        return dict(zip(names, texts, strict=True))
+        return dict(zip(names, texts, strict=False))  # as many, as just seen
     return {"id": f"{len(texts)} texts for {len(names)} names", "body": body}

@@ -105,27 +105,27 @@ class UsageRecord:
         """
         event = self.event
         reason = "" if event.reason is None else f',"reason":{_quoted(event.reason)}'
+        parameters = _encoded(dict(event.parameters)) if event.parameters else "{}"
         return (
             f'{{"request":{{"endpoint":{_quoted(event.endpoint)},'
-            f'"method":{_quoted(event.method)},'
-            f'"parameters":{_object(event.parameters)}}},'
+            f'"method":{_quoted(event.method)},"parameters":{parameters}}},'
             f'"response":{{"statusCode":{event.status},'
             f'"responseTime":{event.duration_ms},"size":{event.bytes_sent}{reason}}},'
             f'"system":{_system(self.origin)}'
-            f'{self._further()},"billing":{self._billing()}}}'
+            f'{_gateway(event)}{self._further()},"billing":{self._billing()}}}'
         )
 
     def _further(self) -> str:
         """Parts that few rows have."""
-        text = _gateway(self.event)
-        if session := _session(self.event):
-            text += f',"session":{session}'
-        if provider := _provider(self.event):
-            text += f',"provider":{provider}'
-        if report := _report(self.event):
-            text += f',"report":{_encoded(report)}'
-        if adjusted := self._adjusted():
-            text += f',"adjusted":{_encoded(adjusted)}'
+        event, text = self.event, ""
+        if event.session_id is not None or event.conversation_id is not None:
+            text += f',"session":{_session(event)}'
+        if event.protocol is not None:
+            text += f',"provider":{_provider(event, event.protocol)}'
+        if event.parent_id is not None or event.labels:
+            text += f',"report":{_encoded(_report(event))}'
+        if event.adjusted or self.charge.is_clamped:
+            text += f',"adjusted":{_encoded(self._adjusted())}'
         return text
 
     def _billing(self) -> str:
@@ -140,8 +140,6 @@ class UsageRecord:
         )
 
     def _adjusted(self) -> list[str]:
-        if not self.event.adjusted and not self.charge.is_clamped:
-            return []
         clamped = ("credits",) if self.charge.is_clamped else ()
         return sorted({*self.event.adjusted, *clamped})
 
@@ -166,29 +164,27 @@ def is_unpriced(record: UsageRecord) -> bool:
 
 def _gateway(event: UsageEvent) -> str:
     """What the gateway did with the request, as far as it did something."""
-    parts = []
+    text = ""
     if event.upstream is not None:
-        parts.append(f'"upstream":{_quoted(event.upstream)}')
+        text += f',"upstream":{_quoted(event.upstream)}'
     if event.first_byte_ms is not None:
-        parts.append(f'"firstByteTime":{event.first_byte_ms}')
+        text += f',"firstByteTime":{event.first_byte_ms}'
     if event.flags is not None:
-        parts.append(f'"flags":{_quoted(event.flags)}')
+        text += f',"flags":{_quoted(event.flags)}'
     if event.details is not None:
-        parts.append(f'"details":{_quoted(event.details)}')
+        text += f',"details":{_quoted(event.details)}'
     if event.limits:
-        limits = ",".join(
+        limits = [
             f'{{"rule":{_quoted(one.rule)},"limit":{one.limit},'
             f'"remaining":{one.remaining},"reset":{one.reset_s}}}'
             for one in event.limits
-        )
-        parts.append(f'"limits":[{limits}]')
-    return f',"gateway":{{{",".join(parts)}}}' if parts else ""
+        ]
+        text += f',"limits":[{",".join(limits)}]'
+    return f',"gateway":{{{text[1:]}}}' if text else ""
 
 
 def _session(event: UsageEvent) -> str:
     session, conversation = event.session_id, event.conversation_id
-    if session is None and conversation is None:
-        return ""
     if conversation is None:
         return f'{{"sessionId":{_quoted(session)}}}'
     if session is None:
@@ -198,19 +194,15 @@ def _session(event: UsageEvent) -> str:
     )
 
 
-def _provider(event: UsageEvent) -> str:
+def _provider(event: UsageEvent, protocol: str) -> str:
     """What the provider said that has no column of its own."""
-    if event.protocol is None:
-        return ""
-    protocol = _PROTOCOLS.get(event.protocol, event.protocol)
+    named = _PROTOCOLS.get(protocol, protocol)
     details = "".join(f',"{name}":{count}' for name, count in event.usage.details)
-    return f'{{"protocol":{_quoted(protocol)}{details}}}'
+    return f'{{"protocol":{_quoted(named)}{details}}}'
 
 
 def _report(event: UsageEvent) -> dict[str, object]:
     """What a service said of a usage that it reported."""
-    if event.parent_id is None and not event.labels:
-        return {}
     parent = {} if event.parent_id is None else {"requestId": str(event.parent_id)}
     return {**parent, "labels": dict(event.labels)}
 
@@ -232,10 +224,6 @@ def _encoded(value: object) -> str:
 
 def _quoted(text: str | None) -> str:
     return "null" if text is None else encode_basestring(text)
-
-
-def _object(pairs: tuple[tuple[str, str], ...]) -> str:
-    return _encoded(dict(pairs)) if pairs else "{}"
 
 
 def _number(value: object) -> str:

@@ -5,9 +5,8 @@ marked row is worth more than a refused one.
 """
 
 import re
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
@@ -16,11 +15,13 @@ INT8_MAX: Final = 2**63 - 1
 
 #: Envoy's "no value"; the last where a space keeps the file log's value a text.
 _ABSENT: Final = frozenset({"-", "", "- "})
+_NOTHING: Final[frozenset[str | None]] = _ABSENT | {None}
 #: PostgreSQL text can't hold NUL, UTF-8 can't hold a lone surrogate.
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 #: Eleven digits reach the year 5138, well inside the calendar.
 _SECONDS_DIGITS: Final = 11
 _INT8_DIGITS: Final = 19
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def clean(text: str) -> str:
@@ -39,7 +40,7 @@ def instant(text: str | None) -> datetime | None:
     whole = _second(seconds)
     if whole is None or (decimals and not _is_number(decimals, 6)):
         return None
-    return whole.replace(microsecond=int(decimals.ljust(6, "0")))
+    return whole + _MICROSECOND * int(decimals.ljust(6, "0"))
 
 
 @lru_cache(maxsize=1024)
@@ -57,21 +58,20 @@ def _is_number(text: str, digits: int) -> bool:
 class Reader:
     """Reads one entry's attributes; `adjusted` names those it had to change."""
 
+    __slots__ = ("_attributes", "adjusted")
+
     def __init__(self, attributes: Mapping[str, str]) -> None:
-        # Most of an entry's attributes say nothing: they are left out once.
-        self._said = {
-            name: raw for name, raw in attributes.items() if raw not in _ABSENT
-        }
+        self._attributes = attributes
         self.adjusted: list[str] = []
 
-    def has_any(self, names: AbstractSet[str]) -> bool:
+    def has_any(self, names: Iterable[str]) -> bool:
         """One of `names` at least has a value."""
-        return not self._said.keys().isdisjoint(names)
+        return not _NOTHING.issuperset(map(self._attributes.get, names))
 
     def text(self, name: str, limit: int = 128) -> str | None:
         """The cleaned value, at most `limit` characters; None when absent."""
-        raw = self._said.get(name)
-        if raw is None:
+        raw = self._attributes.get(name)
+        if raw is None or raw in _ABSENT:
             return None
         if len(raw) <= limit and raw.isprintable():
             return raw  # nearly always, and nothing that PostgreSQL can't store
@@ -84,11 +84,12 @@ class Reader:
 
     def count(self, name: str, largest: int = INT4_MAX) -> int | None:
         """A number >= 0, at most `largest`; None when absent or not a number."""
-        raw = self._said.get(name)
+        raw = self._attributes.get(name)
         if raw is None:
             return None
-        if not _is_number(raw, len(raw)):
-            self.adjusted.append(name)
+        if not (raw.isdigit() and raw.isascii()):
+            if raw not in _ABSENT:
+                self.adjusted.append(name)
             return None
         # Longer texts are out of range anyway, and slow to convert.
         value = int(raw) if len(raw) <= _INT8_DIGITS else INT8_MAX
