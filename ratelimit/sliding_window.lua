@@ -1,128 +1,170 @@
 -- Sliding windows of many callers: a caller's are checked together, and charged
 -- together or not at all, whatever becomes of the others.
 --
--- KEYS     counters, one caller's after the other's:
---          msgpack {index, hits, index delta, hits, ...}, oldest first
+-- KEYS     counters, one caller's after the other's, as contracts.py describes them
 -- ARGV[1]  sub-windows per window
 -- ARGV[2]  for each key two bytes, high first: which kind of charge, from 1, and
 --          0x8000 where another caller begins
 -- ARGV[3]  and on, for each kind: limit, window in ms, hits, when it adds (0 never,
 --          1 with room, 2 always), 1 if a lack of room denies, 1 to write or 0 to look
--- returns  for each caller an error, or {admitted 0|1, then for each counter: used,
---          reset ms, retry ms}
+-- returns  for each caller an error, or a text; in it for each counter: a byte, 1 if the
+--          caller is admitted, and three integers of 8, low byte first: used, reset ms,
+--          retry ms
 --
 -- The same arithmetic as window.py, whose docstring has the theory; the clock is the
 -- server's own, so that replicas with different clocks agree.
+--
+-- Everybody waits for this: a counter is not read entry by entry where its head says
+-- enough, and is kept in locals, since a table of its own costs a third more.
 
-local call, unpacked, packed = redis.call, cmsgpack.unpack, cmsgpack.pack
+local call, byte, sub = redis.call, string.byte, string.sub
+local pack, parsed = struct.pack, struct.unpack
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local parts = tonumber(ARGV[1])
 
+-- Doubles hold every integer that Lua can count with.
+local HEAD, ENTRIES = '<BBddd', 27
+local TOTALS, TOTALS_OFFSET = '<dd', 10
+-- By the bytes of an entry's hits.
+local ENTRY = {[1] = '<BB', [2] = '<I2B', [4] = '<I4B', [8] = '<dB'}
+
 local kinds = {}
 for base = 3, #ARGV, 6 do
-  local window = tonumber(ARGV[base + 1])
+  local window, cost = tonumber(ARGV[base + 1]), tonumber(ARGV[base + 2])
+  local adds, writes = tonumber(ARGV[base + 3]), ARGV[base + 5] == '1' and cost > 0
   local part = math.ceil(window / parts)
+  local index = math.floor(now / part)
   kinds[#kinds + 1] = {
     limit = tonumber(ARGV[base]),
     window = window,
-    cost = tonumber(ARGV[base + 2]),
-    adds = tonumber(ARGV[base + 3]),
+    cost = cost,
+    adds_with_room = writes and adds > 0,
+    adds_always = writes and adds == 2,
     denies = ARGV[base + 4] == '1',
-    writes = ARGV[base + 5] == '1',
     part = part,
-    index = math.floor(now / part),
+    index = index,
+    oldest = index - parts,
     lasts = (parts + 1) * part,
   }
 end
 
--- `flat` as it is stored; from `first` on it is in the window, `head` is the index
--- there and `last` the newest one.
-local function load(key, kind)
-  local stored = call('GET', key)
-  local counter = {flat = {}, first = 1, head = kind.index, last = -1, used = 0}
-  if not stored then return counter end
-  local flat = unpacked(stored)
-  local oldest, index, used, first = kind.index - parts, 0, 0, nil
+-- {hits, delta, ...} as entries, with as many bytes as the most hits need.
+local function entries_of(flat)
+  local width, entries = 1, {}
   for i = 1, #flat, 2 do
-    index = index + flat[i]
-    if index >= oldest then
-      if not first then
-        first, counter.head = i, index
-      end
-      used = used + flat[i + 1]
-    end
+    while flat[i] >= 256 ^ width do width = 2 * width end
   end
-  if first then
-    counter.flat, counter.first, counter.last, counter.used = flat, first, index, used
+  for i = 1, #flat, 2 do
+    entries[#entries + 1] = pack(ENTRY[width], flat[i], flat[i + 1])
   end
-  return counter
+  return width, table.concat(entries)
 end
 
-local function retry_after(counter, kind)
-  local over = counter.used + kind.cost - kind.limit
-  if over <= 0 then return 0 end
-  local flat, index = counter.flat, counter.head
-  for i = counter.first, #flat, 2 do
-    if i > counter.first then index = index + flat[i] end
-    over = over - flat[i + 1]
-    if over <= 0 then return (index + parts + 1) * kind.part - now end
+-- What earlier versions stored: msgpack {index, hits, index delta, hits, ...}, oldest
+-- first. There are such counters for one window after an upgrade.
+local function converted(stored)
+  local flat = cmsgpack.unpack(stored)
+  local head, last = table.remove(flat, 1), table.remove(flat)
+  local used, span = last, 0
+  for i = 1, #flat, 2 do
+    used, span = used + flat[i], span + flat[i + 1]
   end
+  local width, entries = entries_of(flat)
+  return width, span, head, used, last, 1, entries
+end
+
+-- A counter: hits in the window, index of the oldest part there, of the newest (-1:
+-- none), hits in that; and the entries: their width, a text, and where they begin.
+local function load(key, kind)
+  local stored = call('GET', key)
+  if stored then
+    local width, span, head, used, last, at
+    if ENTRY[byte(stored)] then
+      width, span, head, used, last, at = parsed(HEAD, stored)
+    else
+      width, span, head, used, last, at, stored = converted(stored)
+    end
+    local newest, oldest = head + span, kind.oldest
+    if newest >= oldest then
+      while head < oldest do
+        local hits, delta
+        hits, delta, at = parsed(ENTRY[width], stored, at)
+        used, head = used - hits, head + delta
+      end
+      return used, head, newest, last, width, stored, at
+    end
+  end
+  return 0, kind.index, -1, 0, 1, '', 1
+end
+
+local function retry_after(kind, used, head, last, width, stored, at)
+  local over = used + kind.cost - kind.limit
+  while at <= #stored do
+    local hits, delta
+    hits, delta, at = parsed(ENTRY[width], stored, at)
+    over = over - hits
+    if over <= 0 then return (head + parts + 1) * kind.part - now end
+    head = head + delta
+  end
+  if over <= last then return (head + parts + 1) * kind.part - now end
   return kind.window
 end
 
-local function charge(key, counter, kind)
-  local flat = counter.flat
-  if counter.first > 1 then
-    flat = {unpack(flat, counter.first)}
-    flat[1] = counter.head
+local function charge(key, kind, used, head, newest, last, width, stored, at)
+  local cost, index = kind.cost, kind.index
+  used = used + cost
+  if newest >= index and at == ENTRIES then
+    -- It expires as long after its newest part's first hit, which is late enough.
+    call('SETRANGE', key, TOTALS_OFFSET, pack(TOTALS, used, last + cost))
+    return
   end
-  local size = #flat
-  if size == 0 then
-    flat = {kind.index, kind.cost}
-  elseif counter.last >= kind.index then
-    flat[size] = flat[size] + kind.cost
+  local entries = sub(stored, at)
+  if newest >= index then
+    last = last + cost
   else
-    flat[size + 1], flat[size + 2] = kind.index - counter.last, kind.cost
-  end
-  counter.last = math.max(counter.last, kind.index)
-  counter.used = counter.used + kind.cost
-  call('SET', key, packed(flat), 'PX', kind.lasts)
-end
-
--- One caller, whose keys are from..to.
-local function decide(from, to, kind_of)
-  local counters, admitted = {}, 1
-  for i = from, to do
-    local kind = kind_of[i]
-    local counter = load(KEYS[i], kind)
-    counter.retry = retry_after(counter, kind)
-    if counter.retry > 0 and kind.denies then admitted = 0 end
-    counters[i] = counter
-  end
-  local answer, size = {admitted}, 1
-  for i = from, to do
-    local counter, kind = counters[i], kind_of[i]
-    local fits = kind.adds == 2 or (kind.adds == 1 and counter.retry == 0)
-    if fits and admitted == 1 and kind.writes and kind.cost > 0 then
-      charge(KEYS[i], counter, kind)
+    if last >= 256 ^ width then
+      local flat = {}
+      while at <= #stored do
+        local size = #flat
+        flat[size + 1], flat[size + 2], at = parsed(ENTRY[width], stored, at)
+      end
+      flat[#flat + 1], flat[#flat + 2] = last, index - newest
+      width, entries = entries_of(flat)
+    elseif newest >= 0 then
+      entries = entries .. pack(ENTRY[width], last, index - newest)
     end
-    answer[size + 1] = counter.used
-    answer[size + 2] = counter.last < 0 and 0
-      or (counter.head + parts + 1) * kind.part - now
-    answer[size + 3] = counter.retry
-    size = size + 3
+    newest, last = index, cost
   end
-  return answer
+  local begins = pack(HEAD, width, newest - head, head, used, last)
+  call('SET', key, begins .. entries, 'PX', kind.lasts)
 end
 
-local answers, kind_of, from = {}, {}, 1
+-- One caller, whose keys are i..to: charged on the way back, when all have been seen.
+local function decide(i, to, kind_of, admitted)
+  local key, kind, others = KEYS[i], kind_of[i], nil
+  local used, head, newest, last, width, stored, at = load(key, kind)
+  local retry = 0
+  if used + kind.cost > kind.limit then
+    retry = retry_after(kind, used, head, last, width, stored, at)
+    admitted = admitted and not kind.denies
+  end
+  if i < to then others, admitted = decide(i + 1, to, kind_of, admitted) end
+  if admitted and (kind.adds_always or (kind.adds_with_room and retry == 0)) then
+    charge(key, kind, used, head, newest, last, width, stored, at)
+    used = used + kind.cost
+  end
+  local reset = used > 0 and (head + parts + 1) * kind.part - now or 0
+  local answer = pack('<Bi8i8i8', admitted and 1 or 0, used, reset, retry)
+  return others and answer .. others or answer, admitted
+end
+
+local answers, kind_of, from, layout = {}, {}, 1, ARGV[2]
 for i = 1, #KEYS do
-  local high, low = ARGV[2]:byte(2 * i - 1, 2 * i)
+  local high, low, next_high = byte(layout, 2 * i - 1, 2 * i + 1)
   kind_of[i] = kinds[high % 128 * 256 + low]
-  local next_high = ARGV[2]:byte(2 * i + 1)
   if not next_high or next_high >= 128 then
-    local done, answer = pcall(decide, from, i, kind_of)
+    local done, answer = pcall(decide, from, i, kind_of, true)
     if not done then
       local text = type(answer) == 'table' and answer.err or tostring(answer)
       -- The server's own errors begin with a code, the interpreter's with a place.

@@ -4,7 +4,7 @@ import asyncio
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ _PROBE_WINDOW_MS = 1000
 _WARM_UP_S = 2.0
 #: The first key of a caller, in the script's layout.
 _BEGINS = 0x8000
+#: A Count as the script answers it, after a byte that is 1 if the caller is admitted.
+_COUNT = struct.Struct("<x3q")
 
 #: Whose charges, and whether they are written.
 _Asked = tuple[Sequence[Charge], bool]
@@ -100,8 +102,7 @@ class RedisCounterStore:
         node = node_name(self._client, charges[0].key) if self._is_cluster else ""
         lane = self._lanes.get(node) or self._lane(node)
         said = await lane.ask((charges, writes))
-        counts = [Count(*said[at : at + 3]) for at in range(1, len(said), 3)]
-        return Outcome(bool(said[0]), tuple(counts))
+        return Outcome(said[0] == 1, tuple(starmap(Count, _COUNT.iter_unpack(said))))
 
     def _lane(self, node: str) -> Lane[_Asked]:
         lane = Lane(self._send, _probe, self._watch(node), self._deadline_s)

@@ -102,8 +102,12 @@ def blacklist_user_key(sub: str) -> str:
     return f"bl:user:{sub}"
 
 
-#: A counter is msgpack {index, hits, index delta, hits, ...}, oldest first: hits by
-#: part of its window, of which there are so many (ratelimit/window.py).
+#: A counter is hits by part of its window, of which there are so many
+#: (ratelimit/window.py). A head, 26 bytes, says what a decision needs: how many bytes
+#: an entry's hits take (1, 2, 4, or 8: a double), parts from the oldest one to the
+#: newest (a byte), and as doubles the oldest one's index, the hits of all parts and
+#: those of the newest. For every other part follows an entry, oldest first: its hits,
+#: and a byte, parts from there to the next one. Low bytes are first.
 RATE_LIMIT_PARTS: Final = 60
 #: The scope of a role's limits; a route's is "route:" and its escaped id.
 RATE_LIMIT_OF_ROLE: Final = "role"

@@ -1,9 +1,10 @@
 """One behaviour of the sliding window, in memory and in Redis."""
 
 import asyncio
+import json
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ from ratelimit.store import (
     Outcome,
 )
 from ratelimit.store_redis import RedisCounterStore
-from ratelimit.window import SUB_WINDOWS
+from ratelimit.window import SUB_WINDOWS, part_ms
 from runtime.clock import FakeClock, SystemClock
 from runtime.metrics import Metrics
 
@@ -39,6 +40,20 @@ def store(request: pytest.FixtureRequest, in_redis: RedisCounterStore) -> Counte
 
 def charge(key: str = "rl:{u:a}:role:60", limit: int = 3, hits: int = 1) -> Charge:
     return Charge(key, limit, WINDOW_MS, hits)
+
+
+async def store_as_earlier_versions(
+    client: Redis, one: Charge, parts: Sequence[tuple[int, int]]
+) -> None:
+    """`parts`: how many parts ago, and hits in that one."""
+    seconds, _ = await client.time()
+    flat, before = [], 0
+    for ago, hits in parts:
+        index = seconds * 1000 // part_ms(one.window_ms) - ago
+        flat += [index - before, hits]
+        before = index
+    script = "redis.call('SET', KEYS[1], cmsgpack.pack(cjson.decode(ARGV[1])))"
+    await client.eval(script, 1, one.key, json.dumps(flat))
 
 
 async def test_the_limit_is_admitted_and_the_next_is_not(store: CounterStore) -> None:
@@ -133,6 +148,38 @@ async def test_redis_forgets_a_counter_after_its_window(
 
     left_ms = await redis_client.pttl("rl:{u:e}:role:60")
     assert WINDOW_MS <= left_ms <= WINDOW_MS * (SUB_WINDOWS + 1) // SUB_WINDOWS
+
+
+async def test_a_counter_expires_also_after_several_hits_in_one_part(
+    redis_client: Redis, in_redis: RedisCounterStore
+) -> None:
+    one = Charge("rl:{u:r}:role:3600", 9, 3_600_000)
+    for _ in range(3):
+        await in_redis.charge([one])
+
+    left_ms = await redis_client.pttl(one.key)
+    assert left_ms > 3_590_000
+
+
+async def test_a_counter_as_earlier_versions_stored_it_counts_on(
+    redis_client: Redis, in_redis: RedisCounterStore
+) -> None:
+    one = Charge("rl:{u:s}:role:3600", 2**41, 3_600_000)
+    over, live = (62, 7), [(58, 2**40), (57, 300), *((ago, 1) for ago in range(50))]
+    await store_as_earlier_versions(redis_client, one, [over, *sorted(live)[::-1]])
+    looked = await in_redis.charge([replace(one, mode=Mode.LOOK)])
+    charged = [await in_redis.charge([one]) for _ in range(2)]
+    denied = await in_redis.charge([replace(one, limit=2**40)])
+    all_of_it = await in_redis.charge([replace(one, hits=one.limit)])
+
+    used = 2**40 + 350
+    assert [outcome.counts[0].used for outcome in (looked, *charged, denied)] == [
+        *(used, used + 1, used + 2, used + 2)
+    ]
+    assert not denied.admitted
+    assert 0 < denied.counts[0].retry_ms <= 3 * 60_000
+    # Not before the newest part has left.
+    assert one.window_ms < all_of_it.counts[0].retry_ms <= one.window_ms + 60_000
 
 
 async def test_the_script_survives_a_flush(

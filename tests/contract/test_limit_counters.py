@@ -93,6 +93,20 @@ async def test_the_counters_are_read_as_they_were_counted(
     ] * len(limits)
 
 
+async def test_a_counter_as_earlier_versions_stored_it_is_read(
+    redis_client: Redis,
+) -> None:
+    (limit, *_) = limits_of(CONFIG, "user", "alice") or []
+    seconds, _ = await redis_client.time()
+    script = "redis.call('SET', KEYS[1], cmsgpack.pack({ARGV[1] - 61, 4, 9, 7, 52, 1}))"
+    # A minute's parts are seconds: the first is over, the second is 52 s old.
+    await redis_client.eval(script, 1, limit.key, seconds)
+    (counted,) = await RedisCounters(redis_client).read([limit])
+
+    assert counted.used == 8
+    assert 0 < counted.reset_ms <= 9_000
+
+
 async def test_a_redis_that_does_not_answer_is_said_to_be_away() -> None:
     client = runtime_redis.connect("redis://127.0.0.1:1/0", timeout_s=0.2)
 

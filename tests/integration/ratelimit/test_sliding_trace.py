@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 from redis.asyncio import Redis
 
-from ratelimit.store import Charge, CounterStore, MemoryCounterStore, Outcome
+from ratelimit.store import Charge, CounterStore, MemoryCounterStore, Mode, Outcome
 from ratelimit.store_redis import _SCRIPT, RedisCounterStore
 from runtime.clock import FakeClock
 from runtime.metrics import Metrics
@@ -40,7 +40,7 @@ async def in_redis(redis_client: Redis) -> AsyncIterator[Simulated]:
     store = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
     text = _SCRIPT.read_text("utf-8")
     simulated_text = text.replace(
-        "redis.call('TIME')", f"{{redis.call('GET', '{CLOCK_KEY}') / 1000, 0}}"
+        "redis.call('TIME')", f"{{0, redis.call('GET', '{CLOCK_KEY}') * 1000}}"
     )
     assert simulated_text != text
     store._script = Script(simulated_text)
@@ -146,6 +146,37 @@ async def test_insisting_does_not_prolong_the_block(simulated: Simulated) -> Non
     await simulated.advance(promised / 1000 / 50 + 0.05)
 
     assert (await simulated.store.charge([one])).admitted
+
+
+#: Steps of the clock: within a part of a minute, a few parts, about a whole window of
+#: each length, and back.
+STEPS_S = (0.0, 0.0, 0.01, 0.3, 1.0, 4.0, 20.0, 61.0, 300.0, 3600.0, -2.0, -70.0)
+#: Hits that need one to eight bytes, and are exact as a sum of many.
+HITS = (0, 1, 1, 1, 2, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**40 + 1)
+
+
+def a_charge(rng: random.Random) -> Charge:
+    """Of few counters, so that the same ones are asked for in every way."""
+    per_s = rng.choice((60, 3600))
+    key = f"rl:{{u:e}}:{rng.randrange(3)}:{per_s}"
+    # Small ones for long, so that entries are also those of a counter grown wide.
+    hits = rng.choice(HITS[: rng.choice((5, 5, 9, len(HITS)))])
+    limit = rng.choice((3, 40, 1000, 10**5, 2**33, 2**44))
+    return Charge(key, limit, per_s * 1000, hits, rng.choice([*Mode]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_script_gives_the_answers_of_the_arithmetic_on_any_history(
+    in_redis: Simulated, seed: int
+) -> None:
+    rng = random.Random(seed)  # noqa: S311 - a trace, not a secret
+    memory = MemoryCounterStore(in_redis.clock)
+    for _ in range(1500):
+        await in_redis.advance(rng.choice(STEPS_S[: rng.choice((5, 6, 6, 12))]))
+        charges = {one.key: one for one in (a_charge(rng) for _ in range(3))}
+        asked = [*charges.values()][: rng.choice((1, 1, 3))]
+
+        assert await in_redis.store.charge(asked) == await memory.charge(asked)
 
 
 async def test_a_user_who_is_active_takes_at_most_300_bytes_of_redis(
