@@ -15,22 +15,29 @@ from local.console import Console, Style
 from local.guard import Guard
 from local.ports import free_ports
 from local.processes import Spec, Supervisor
+from local.shares import ANY, Share
 
 _REDIS_TIMEOUT_S = 2.0
 
 
-def valkey_spec(server: valkey.Server) -> Spec:
+def valkey_spec(server: valkey.Server, share: Share = ANY) -> Spec:
     return Spec(
         name="redis",
         kinds=("redis",),
         argv=server.argv(),
         ready=lambda: ping_redis(server.url),
         cwd=server.folder,
+        share=share,
     )
 
 
 def postgres_spec(
-    cluster: postgres.Cluster, port: int, stack: str, *, durable: bool = True
+    cluster: postgres.Cluster,
+    port: int,
+    stack: str,
+    *,
+    durable: bool = True,
+    share: Share = ANY,
 ) -> Spec:
     url = cluster.url(port)
     return Spec(
@@ -42,6 +49,7 @@ def postgres_spec(
         stop_signal=signal.SIGINT,  # "fast": clients are disconnected, nothing is lost
         cwd=Path("/"),
         account=cluster.way.account,
+        share=share,
     )
 
 

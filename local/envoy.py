@@ -15,7 +15,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field
 
-from local import binaries, cores
+from local import binaries, shares
 from local.errors import LocalError
 from local.settings import packaged_bootstrap
 from runtime.clock import Clock, SystemClock
@@ -34,7 +34,7 @@ _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
 
 def half_the_cores() -> int:
     """Workers of an Envoy with its sidecars beside it: they need as many cores."""
-    return max(1, len(cores.usable()) // 2)
+    return max(1, len(shares.usable()) // 2)
 
 
 class EnvoyRoom(EnvironmentModel):
@@ -57,7 +57,7 @@ class EnvoyRoom(EnvironmentModel):
 class StackRoom(EnvoyRoom):
     """The same of a stack on this machine."""
 
-    pin_cores: bool = False
+    pin_cores: bool = True
     sidecars_at_work: int | None = Field(default=None, ge=1)
 
     @classmethod
@@ -74,13 +74,14 @@ class StackRoom(EnvoyRoom):
 
     def at_work(self) -> int:
         """Sidecars that are asked: with fewer cores than sidecars some stand by."""
-        spare = len(cores.usable()) - self.envoy_concurrency
+        spare = len(shares.usable()) - self.envoy_concurrency
         return self.sidecars_at_work or max(1, spare)
 
-    def shares(self) -> tuple[frozenset[int], frozenset[int]]:
-        """Envoy's cores, and those of what it asks; none if they may use any."""
-        none: frozenset[int] = frozenset()
-        return cores.shares(self.envoy_concurrency) if self.pin_cores else (none, none)
+    def shares(self) -> shares.Shares:
+        """Of the machine; any core for everyone if they are not to be pinned."""
+        if not self.pin_cores:
+            return shares.Shares()
+        return shares.divided(self.envoy_concurrency)
 
 
 class EnvoySettings(EnvoyRoom):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from local.accounts import Account, identity
 from local.console import Console
-from local.cores import keep_to
 from local.errors import LocalError, StartError
 from local.relay import LineProtocol, Output
+from local.shares import ANY, Divider, Share
 from local.together import side_by_side
 from local.watchdog import MARKER
 
@@ -45,7 +45,7 @@ class Spec:
     stop_timeout_s: float = 10.0
     cwd: Path | None = None
     account: Account | None = None
-    cores: frozenset[int] = frozenset()  # none: any
+    share: Share = ANY
 
 
 class Child:
@@ -54,6 +54,7 @@ class Child:
     def __init__(self, spec: Spec, environ: Mapping[str, str], output: Output) -> None:
         self.spec = spec
         self.restarts = 0
+        self.is_ready = False
         self._environ = {**environ, **spec.env}
         self._output = output
         self._process: asyncio.subprocess.Process | None = None
@@ -96,6 +97,7 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _spawn(self) -> None:
+        self.is_ready = False
         if self.spec.prepare is not None:
             await self.spec.prepare()
         await self._close_relay()
@@ -133,8 +135,7 @@ class Child:
                 while not exited.done():
                     problem = await _problem(probe)
                     if problem is None:
-                        # Not before: a start makes use of every core.
-                        keep_to(process.pid, self.spec.cores)
+                        self.is_ready = True
                         return
                     await asyncio.wait({exited}, timeout=_PROBE_EVERY_S)
         except TimeoutError:
@@ -240,6 +241,7 @@ class Supervisor:
         self._logs = logs
         self._on_change = on_change
         self._layers: dict[int, list[Child]] = {}
+        self._dividing: asyncio.Task[None] | None = None
 
     async def start(self, specs: Sequence[Spec], layer: int = 0) -> None:
         """Start these side by side, and wait until all are ready.
@@ -249,12 +251,18 @@ class Supervisor:
         Raises:
             StartError: the first that failed; the others keep their state.
         """
+        if self._dividing is None:
+            divider = Divider().run(self._shares)
+            self._dividing = asyncio.create_task(divider)
         children = [self._child(spec) for spec in specs]
         self._layers.setdefault(layer, []).extend(children)
         await side_by_side(*(child.start(self._changed) for child in children))
 
     async def stop(self) -> None:
         """From the highest layer down; nothing is restarted any more."""
+        if self._dividing is not None:
+            self._dividing.cancel()
+            await asyncio.wait({self._dividing})
         while self._layers:
             highest = max(self._layers)
             await asyncio.gather(*(child.stop() for child in self._layers[highest]))
@@ -273,6 +281,14 @@ class Supervisor:
                 if child.pid is not None:
                     pids.append(child.pid)
         return found
+
+    def _shares(self) -> dict[int, Share]:
+        """Of those that have started: a start makes use of every core."""
+        return {
+            child.pid: child.spec.share
+            for child in self._children()
+            if child.pid is not None and child.is_ready and child.spec.share != ANY
+        }
 
     def _children(self) -> list[Child]:
         return [child for _, layer in sorted(self._layers.items()) for child in layer]

@@ -14,6 +14,7 @@ from local.files import write_private
 from local.ports import Ports
 from local.processes import Spec
 from local.settings import Settings, packaged_bootstrap
+from local.shares import Shares
 from local.state import DataDir
 from runtime.clock import SystemClock
 from runtime.contracts import DecisionCalls
@@ -101,6 +102,10 @@ class Plan:
     def _given(self, variable: str, otherwise: Path) -> Path:
         given = self.settings.environ.get(variable)
         return Path(given).absolute() if given else otherwise
+
+    @property
+    def shares(self) -> Shares:
+        return StackRoom.given(self.settings.environ).shares()
 
     def socket(self, name: str) -> Path:
         return self.data.run / f"{name}.sock"
@@ -190,7 +195,7 @@ def envoy(plan: Plan) -> Spec:
         prepare=prepare,
         before_stop=drain,
         stop_timeout_s=5.0,
-        cores=room.shares()[0],
+        share=room.shares().envoy,
     )
 
 
@@ -209,7 +214,8 @@ def _usage_sink(plan: Plan) -> Spec:
         "HUBGATE_USAGE_INGEST_LISTEN": f"unix:{plan.socket('ingest')}",
         "HUBGATE_USAGE_INGEST_TOKEN_FILE": str(plan.data.ingest_token),
     }
-    return _service(plan, "usage_sink", "usage_sink", ("usage_sink",), env)
+    spec = _service(plan, "usage_sink", "usage_sink", ("usage_sink",), env)
+    return replace(spec, share=plan.shares.ledger)
 
 
 def _archiver(plan: Plan) -> Spec:
@@ -219,6 +225,7 @@ def _archiver(plan: Plan) -> Spec:
         argv=_python("usage_sink.tools", "archive", "--every", _ARCHIVE_EVERY_S),
         env={**plan.database("archive"), "HUBGATE_ARCHIVE_DIR": str(plan.archive)},
         ready=_at_once,
+        share=plan.shares.ledger,
     )
 
 
@@ -232,7 +239,7 @@ def _decider(plan: Plan, module: str, name: str) -> Spec:
         env["HUBGATE_AUTHZ_JOURNAL_DIR"] = str(plan.journal)
         env[_AUDIT_FILE] = plan.audit
     spec = _service(plan, module, name, kinds, env)
-    return replace(spec, cores=StackRoom.given(plan.settings.environ).shares()[1])
+    return replace(spec, share=plan.shares.deciders)
 
 
 def _service(

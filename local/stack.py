@@ -147,7 +147,8 @@ class Stack:
         self, supervisor: Supervisor, plan: Plan, server: valkey.Server | None
     ) -> None:
         if server is not None:
-            await supervisor.start([valkey_spec(server)], _ENGINES)
+            spec = valkey_spec(server, plan.shares.deciders)
+            await supervisor.start([spec], _ENGINES)
         else:
             await _reachable(ping_redis(plan.redis_url), "HUBGATE_REDIS_URL")
         await supervisor.start(services.deciders(plan), _SERVICES)
@@ -157,7 +158,9 @@ class Stack:
     ) -> None:
         if cluster is not None:
             await asyncio.to_thread(postgres.create, cluster)
-            spec = postgres_spec(cluster, plan.ports.postgres, self._id)
+            spec = postgres_spec(
+                cluster, plan.ports.postgres, self._id, share=plan.shares.ledger
+            )
             await supervisor.start([spec], _ENGINES)
         else:
             check = postgres.check(plan.database_url)

@@ -22,6 +22,8 @@ START_DEADLINE_S = 100.0
 STOP_DEADLINE_S = 40.0
 
 T = TypeVar("T")
+#: Set where tests run in several processes.
+_BESIDE_OTHERS = "PYTEST_XDIST_WORKER"
 _CLOCK = SystemClock()
 _PAUSE = threading.Event()
 
@@ -51,7 +53,10 @@ class Stack:
         self.log = folder / "supervisor.log"
         self._folder = folder
         self._options = options
-        self._env = {**os.environ, **(env or {})}  # noqa: TID251 - of a child process
+        environ = os.environ  # noqa: TID251 - of a child process
+        # Stacks side by side: whose Envoys would all have the same core.
+        free = {"HUBGATE_PIN_CORES": "false"} if _BESIDE_OTHERS in environ else {}
+        self._env = {**environ, **free, **(env or {})}
         self.start()
 
     def start(self) -> None:

@@ -12,6 +12,7 @@ from local import watchdog
 from local.console import Console, Style
 from local.errors import StartError
 from local.processes import Spec, Supervisor
+from local.shares import Share
 
 pytestmark = pytest.mark.integration
 
@@ -114,12 +115,12 @@ def cores_of(pid: int) -> list[set[int]]:
 
 async def test_a_process_keeps_to_its_cores_in_every_life(bench: Bench) -> None:
     core = max(os.sched_getaffinity(0))
-    spec = replace(bench.spec("kept", _TWO_THREADS), cores=frozenset({core}))
+    spec = replace(bench.spec("kept", _TWO_THREADS), share=Share(frozenset({core})))
     await bench.supervisor.start([spec, bench.spec("free")])
     pids = bench.supervisor.pids()
     free, kept = pids["free"][0], pids["kept"][0]
 
-    assert cores_of(kept) == [{core}, {core}]
+    await until(lambda: cores_of(kept) == [{core}, {core}])
     assert cores_of(free) == [os.sched_getaffinity(0)]
 
     os.kill(kept, signal.SIGKILL)

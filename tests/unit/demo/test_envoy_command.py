@@ -17,6 +17,7 @@ from local.envoy import (
     new_incarnation,
 )
 from local.errors import LocalError
+from local.shares import Share
 from runtime.clock import FakeClock
 from runtime.settings import Address, SettingsError
 
@@ -89,18 +90,18 @@ def test_half_the_cores_are_left_to_what_envoy_asks(
     assert line[line.index("--concurrency") + 1] == str(workers)
 
 
-PINNED = {"HUBGATE_PIN_CORES": "true"}
+FREE = {"HUBGATE_PIN_CORES": "false"}
 
 
 @pytest.mark.parametrize(
     ("cores", "given", "envoys", "others"),
     [
-        ({0, 1}, PINNED, {0}, {1}),
-        ({2, 3, 5, 7}, PINNED, {2, 3}, {5, 7}),
-        ({0, 1, 2, 3}, {**PINNED, "HUBGATE_ENVOY_CONCURRENCY": "3"}, {0, 1, 2}, {3}),
-        ({0}, PINNED, {0}, {0}),
-        ({0, 1}, {**PINNED, "HUBGATE_ENVOY_CONCURRENCY": "2"}, {0, 1}, {0, 1}),
-        ({0, 1}, {}, set(), set()),
+        ({0, 1}, {}, {0}, {1}),
+        ({2, 3, 5, 7}, {}, {2, 3}, {5, 7}),
+        ({0, 1, 2, 3}, {"HUBGATE_ENVOY_CONCURRENCY": "3"}, {0, 1, 2}, {3}),
+        ({0}, {}, set(), set()),
+        ({0, 1}, {"HUBGATE_ENVOY_CONCURRENCY": "2"}, set(), set()),
+        ({0, 1}, FREE, set(), set()),
     ],
 )
 def test_envoy_has_a_core_for_each_worker_and_leaves_the_others(
@@ -111,8 +112,11 @@ def test_envoy_has_a_core_for_each_worker_and_leaves_the_others(
     others: set[int],
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: cores)
+    shares = StackRoom.given(given).shares()
 
-    assert tuple(map(set, StackRoom.given(given).shares())) == (envoys, others)
+    assert shares.envoy == Share(frozenset(envoys))
+    assert shares.deciders == Share(frozenset(others))
+    assert shares.ledger == Share(frozenset(others), is_behind=given != FREE)
 
 
 @pytest.mark.parametrize(
