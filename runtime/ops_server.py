@@ -15,10 +15,12 @@ from starlette.types import ASGIApp
 
 from runtime import metrics as metric_list
 from runtime.health import Health
+from runtime.lifecycle import wait_or_stop
 from runtime.metrics import Metrics
 from runtime.settings import Address
 
 _JSON = "application/json"
+_TICK_S = 1.0
 
 
 def ops_app(health: Health, metrics: Metrics) -> Starlette:
@@ -81,7 +83,7 @@ class HttpServer:
     async def stop(self) -> None:
         """Let running requests end within the drain time."""
         if self._task is not None:
-            self._server.should_exit = True
+            self._server.end()
             await self._task
 
 
@@ -104,6 +106,20 @@ def _listen(address: Address) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
+    """Wakes once a second, for the answers' date; its own loop does so ten times."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            await wait_or_stop(self._ending, _TICK_S)
+
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # signals belong to runtime.lifecycle
         return nullcontext()
 

@@ -41,6 +41,9 @@ from usage_sink.settle import QUIET_S, Settlement
 log = get_logger(__name__)
 
 _ROUND_S: Final = 0.5
+#: Envoy that answered is not asked again in each round: no claim reaches further than
+#: a second before now, whatever Envoy says (`completeness`, `reconcile.FLUSH_S`).
+_ASK_ENVOY_S: Final = 1.0
 #: Each claim is a transaction of its own.
 _PUBLISH_S: Final = 1.0
 #: A request without a row for so long, with everything loaded, is an alarm.
@@ -82,6 +85,7 @@ class Evidence:
         self._started = clock.now()
         self._published_at = 0.0
         self._is_envoy_here = False
+        self._envoy_asked_at = 0.0
         self._failing: set[str] = set()
         address, folder = settings.envoy_admin, settings.authz_journal_dir
         self._admin = None if address is None else EnvoyAdmin(address)
@@ -132,6 +136,7 @@ class Evidence:
     async def _close_claim(self) -> None:
         """Only an Envoy that is known to have stopped has nothing more to say."""
         while self._admin is not None:
+            self._is_envoy_here = False  # it may have stopped since it was asked
             await self._round(quiet_s=0.0)
             if self._is_envoy_here:
                 return
@@ -176,7 +181,10 @@ class Evidence:
     async def _look_at_envoy(self) -> None:
         if self._admin is None:
             return
-        self._is_envoy_here = False
+        began = self._clock.monotonic()
+        if self._is_envoy_here and began - self._envoy_asked_at < _ASK_ENVOY_S:
+            return
+        self._is_envoy_here, self._envoy_asked_at = False, began
         asked_at = self._clock.now()
         life = await self._admin.life()
         self._is_envoy_here = True

@@ -103,7 +103,7 @@ class UsageRecord:
         Written by hand: JSON numbers hold any decimal exactly, Python's encoder only
         floats; and what is the same in every row is not encoded for every row.
         """
-        event = self.event
+        event, origin = self.event, self.origin
         reason = "" if event.reason is None else f',"reason":{_quoted(event.reason)}'
         parameters = _encoded(dict(event.parameters)) if event.parameters else "{}"
         return (
@@ -111,7 +111,7 @@ class UsageRecord:
             f'"method":{_quoted(event.method)},"parameters":{parameters}}},'
             f'"response":{{"statusCode":{event.status},'
             f'"responseTime":{event.duration_ms},"size":{event.bytes_sent}{reason}}},'
-            f'"system":{_system(self.origin)}'
+            f'"system":{_system(origin.node, origin.region, origin.version)}'
             f'{_gateway(event)}{self._further()},"billing":{self._billing()}}}'
         )
 
@@ -208,14 +208,8 @@ def _report(event: UsageEvent) -> dict[str, object]:
 
 
 @lru_cache(maxsize=256)
-def _system(origin: Origin) -> str:
-    return _encoded(
-        {
-            "instanceId": origin.node,
-            "region": origin.region,
-            "version": origin.version,
-        }
-    )
+def _system(node: str, region: str, version: str) -> str:
+    return _encoded({"instanceId": node, "region": region, "version": version})
 
 
 def _encoded(value: object) -> str:
