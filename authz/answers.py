@@ -7,7 +7,7 @@ What lets pass is a form that is filled in; the few denials are built one by one
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from envoy.service.auth.v3 import external_auth_pb2 as pb
@@ -19,6 +19,8 @@ from authz.decision import Allow, Decision, Deny
 from authz.limits import Ruling
 from runtime.answers import error_body, limited_body
 from runtime.contracts import (
+    HEADER_TRACE,
+    HEADER_TRACE_STATE,
     HEADER_USER_ID,
     HEADER_USER_ROLE,
     METADATA_COUNTERS,
@@ -49,59 +51,87 @@ _CHALLENGES = {
 }
 
 
-def write(decision: Decision, ruling: Ruling | None, request_id: str | None) -> bytes:
-    """The whole answer; a ruling is one of an allowed request."""
+def write(
+    decision: Decision,
+    ruling: Ruling | None,
+    request_id: str | None,
+    trace: str | None = None,
+) -> bytes:
+    """The whole answer; a ruling is one of an allowed request.
+
+    `trace` is the `traceparent` of a trace that begins here.
+    """
     if isinstance(decision, Deny):
         body = error_body(decision.code, decision.message, request_id)
         challenge = _CHALLENGES.get(decision.code)
         headers = {"www-authenticate": challenge} if challenge else {}
         return _who(decision) + _denied(decision.status, body, headers)
     if ruling is None or ruling.admitted:
-        return _allowed(decision, ruling)
+        return _allowed(decision, ruling, trace)
     counted = _bytes(_in_metadata(METADATA_COUNTERS, ruling.counters))
     denied = _denied(_TOO_MANY, limited_body(request_id), ruling.headers)
     return _who(decision) + counted + denied
 
 
-def _allowed(decision: Allow, ruling: Ruling | None) -> bytes:
+def _allowed(decision: Allow, ruling: Ruling | None, trace: str | None) -> bytes:
     texts: list[bytes] = []
     if decision.user_id is not None:
         user = decision.user_id.encode()
         texts += (user, user)
+    if trace is not None:
+        texts.append(trace.encode())
     names: tuple[str, ...] | None = None
     if ruling is not None:
         names = tuple(ruling.headers)
         texts += map(str.encode, ruling.headers.values())
         texts.append(ruling.counters.encode())
     sizes = tuple(map(len, texts))
-    return _form(decision.role, decision.reason, names, sizes) % tuple(texts)
+    kind = _Kind(
+        decision.role,
+        decision.reason,
+        is_guest=decision.user_id is None,
+        begins_trace=trace is not None,
+        limits=names,
+    )
+    return _form(kind, sizes) % tuple(texts)
+
+
+class _Kind(NamedTuple):
+    """What answers that let pass differ in but texts; a guest has no id.
+
+    `limits`: the headers that tell of them; None where no limit was asked.
+    """
+
+    role: str
+    reason: str
+    is_guest: bool
+    begins_trace: bool
+    limits: tuple[str, ...] | None
 
 
 @lru_cache(maxsize=4096)
-def _form(
-    role: str, reason: str, names: tuple[str, ...] | None, sizes: tuple[int, ...]
-) -> bytes:
-    """Of an answer that lets pass: the user's id twice, `names` and the counters.
-
-    A guest has no id; `names` is None where no limit was asked.
-    """
+def _form(kind: _Kind, sizes: tuple[int, ...]) -> bytes:
+    """With places for the user's id twice, the trace, `limits` and the counters."""
     parts = [
-        forms.fixed(_in_metadata(METADATA_ROLE, role)),
-        forms.fixed(_in_metadata(METADATA_REASON, reason)),
+        forms.fixed(_in_metadata(METADATA_ROLE, kind.role)),
+        forms.fixed(_in_metadata(METADATA_REASON, kind.reason)),
         forms.fixed(pb.CheckResponse(status={"code": OK}, ok_response={})),
+        forms.fixed(_said(HEADER_USER_ROLE, kind.role)),
     ]
     places: list[Callable[[str], Any]] = []
-    told = 0 if names is None else len(names) + 1
-    if len(sizes) > told:
+    if not kind.is_guest:
         places += (
             partial(_in_metadata, METADATA_USER_ID),
             partial(_said, HEADER_USER_ID),
         )
-    if names is not None:
-        places += (partial(_told, name) for name in names)
+    if kind.begins_trace:
+        places.append(partial(_said, HEADER_TRACE))
+        # What belongs to a trace that nobody can follow (section 3.3.1.1).
+        parts.append(forms.fixed(_unsaid(HEADER_TRACE_STATE)))
+    if kind.limits is not None:
+        places += (partial(_told, name) for name in kind.limits)
         places.append(partial(_in_metadata, METADATA_COUNTERS))
     parts += map(forms.form, places, sizes)
-    parts.append(forms.fixed(_said(HEADER_USER_ROLE, role)))
     return b"".join(parts)
 
 
@@ -138,6 +168,11 @@ def _said(name: str, text: str) -> Any:
     response = pb.CheckResponse()
     response.ok_response.headers.append(_overwriting(name, text))
     return response
+
+
+def _unsaid(name: str) -> Any:
+    """A header that the upstream shall not see."""
+    return pb.CheckResponse(ok_response={"headers_to_remove": [name]})
 
 
 def _told(name: str, text: str) -> Any:

@@ -13,11 +13,13 @@ from authz.authorizer import AccessRequest, Authorizer
 from authz.decision import Allow, Decision, Policy, PolicyMissing, deny
 from authz.journal import Admission, Journal, start_of
 from authz.limits import Asking, Limiter, Ruling
+from authz.traces import begun
 from runtime.contracts import (
     CONTEXT_SERVICE,
     HEADER_AUTHORIZATION,
     HEADER_CLIENT_ADDRESS,
     HEADER_REQUEST_ID,
+    HEADER_TRACE,
     HEADER_WEBSOCKET_PROTOCOL,
     LABEL_INCARNATION,
     LABEL_NODE,
@@ -83,7 +85,8 @@ class AuthzService:
         passes = allowed and (ruling is None or ruling.admitted)
         if self._journal is not None and passes:
             self._journal.record(_admission(attributes, attempt))
-        answer = write(decision, ruling, attempt.request_id)
+        trace = begun(http.headers.get(HEADER_TRACE), attempt.request_id)
+        answer = write(decision, ruling, attempt.request_id, trace)
         if policy.is_session and decision.claims is not None:
             answer += of_session(decision.claims)
         return answer

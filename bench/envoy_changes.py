@@ -178,7 +178,6 @@ CHANGES: Final[dict[str, Change]] = {
     "logs without CEL": without_texts("%CEL"),
     "logs without metadata": without_texts("METADATA"),
     "logs without %RESP": without_texts("%RESP("),
-    "no Lua (traceparent)": without_filters("lua"),
     "no header mutation": without_filters("header_mutation"),
     "no early header mutation": cleared("early_header_mutation_extensions"),
     "no security headers": _answer_headers,

@@ -54,6 +54,8 @@ HEADER_USER_ROLE: Final = "x-user-role"
 HEADER_CLIENT_ADDRESS: Final = "x-client-address"
 HEADER_AUTHORIZATION: Final = "authorization"
 HEADER_WEBSOCKET_PROTOCOL: Final = "sec-websocket-protocol"
+HEADER_TRACE: Final = "traceparent"
+HEADER_TRACE_STATE: Final = "tracestate"
 
 RATELIMIT_LIMIT: Final = "RateLimit-Limit"
 RATELIMIT_REMAINING: Final = "RateLimit-Remaining"

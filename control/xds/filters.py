@@ -2,8 +2,8 @@
 
 How much is logged of it (a mark, before anything can refuse the request), may this
 client come in (RBAC), is it a preflight (CORS), may this request pass (ext_authz), how
-many more (ratelimit), how large (body size), which trace (Lua), what did it use (AI
-answers only), then the router.
+many more (ratelimit), how large (body size), what did it use (AI answers only), then
+the router.
 """
 
 from functools import lru_cache
@@ -46,7 +46,6 @@ from control.xds import (
     plain_routes,
     rate_limits,
     sessions,
-    tracing,
     wire,
 )
 from control.xds.deployment import Deployment
@@ -74,6 +73,7 @@ _AUTHZ_HEADERS = (
     contracts.HEADER_CLIENT_ADDRESS,
     contracts.HEADER_REQUEST_ID,
     contracts.HEADER_WEBSOCKET_PROTOCOL,
+    contracts.HEADER_TRACE,
 )
 
 
@@ -99,7 +99,6 @@ def http_filters(max_request_bytes: int, deployment: Deployment) -> list[HttpFil
                 _BODY_SIZE_TYPE, {"max_request_bytes": max_request_bytes}
             ),
         ),
-        HttpFilter(name=tracing.FILTER, typed_config=tracing.lua()),
         *ai_answers.http_filters(),
         # Its x-envoy headers stay on requests: the access log finds the path before
         # a rewrite in one of them. Answers lose them by the route configuration.

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -15,8 +13,6 @@ from tests.integration.control.envoy_bench import Bench, a_bench, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-PARENT = "b7ad6b7169203331"
 HOST = b"host: x\r\n"
 
 
@@ -76,9 +72,7 @@ async def test_a_name_that_is_ours_to_say_never_passes(bench: Bench, name: str) 
     assert headers["x-user-id"] == "u-1"
 
 
-@pytest.mark.parametrize(
-    "nominated", ["x-user-id", "x-request-id", "authorization", "traceparent"]
-)
+@pytest.mark.parametrize("nominated", ["x-user-id", "x-request-id", "authorization"])
 async def test_a_connection_header_can_not_strip_what_we_add(
     bench: Bench, nominated: str
 ) -> None:
@@ -86,7 +80,6 @@ async def test_a_connection_header_can_not_strip_what_we_add(
 
     assert headers["x-user-id"] == "u-1"
     assert headers["x-request-id"]
-    assert headers["traceparent"]
     assert "connection" not in headers
 
 
@@ -189,44 +182,6 @@ async def test_answers_are_for_https_only_where_tls_ends_in_front(
 
     assert headers["strict-transport-security"].startswith("max-age=")
     assert ("content-security-policy" in headers) == (path != "/echo")
-
-
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        ({}, False),
-        ({"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "a=1"}, True),
-        (
-            {"traceparent": f"00-{TRACE.upper()}-{PARENT}-01", "tracestate": "a=1"},
-            False,
-        ),
-        ({"traceparent": f"00-{'0' * 32}-{PARENT}-01"}, False),
-        ({"traceparent": f"00-{TRACE}-{'0' * 16}-01"}, False),
-        ({"traceparent": f"ff-{TRACE}-{PARENT}-01"}, False),
-        ({"traceparent": f"00-{TRACE}-{PARENT}-01-x"}, False),
-        ({"traceparent": "evil"}, False),
-    ],
-)
-async def test_upstreams_get_a_valid_traceparent(
-    bench: Bench,
-    given: dict[str, str],
-    kept: bool,  # noqa: FBT001 - a table's column
-) -> None:
-    headers = await seen(bench, given)
-
-    if kept:
-        assert given.items() <= headers.items()
-    else:
-        assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", headers["traceparent"])
-        assert headers["x-request-id"].replace("-", "") in headers["traceparent"]
-        assert "tracestate" not in headers
-
-
-async def test_two_traceparents_are_none(bench: Bench) -> None:
-    twice: Any = [("traceparent", f"00-{TRACE}-{PARENT}-01")] * 2
-    answer = await bench.client.get("/echo", headers=twice)
-
-    assert TRACE not in answer.json()["headers"]["traceparent"]
 
 
 async def test_a_stream_lasts_while_it_moves_and_ends_in_silence(bench: Bench) -> None:

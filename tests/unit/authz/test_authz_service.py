@@ -17,6 +17,9 @@ from runtime.identity.tokens import Claims
 from runtime.metrics import Metrics
 from tests.builders import NOW, a_check_request, a_token, a_verifier
 
+#: Of the request that the builder makes.
+TRACEPARENT = "00-00000000000040008000000000000001-8000000000000001-00"
+
 
 class BrokenBlacklist:
     """Fails in a way that nobody foresaw."""
@@ -56,6 +59,7 @@ async def test_an_allowed_request_carries_the_identity_upstream() -> None:
     assert {(h.header.key, h.header.value) for h in options} == {
         ("x-user-id", "u-1"),
         ("x-user-role", "user"),
+        ("traceparent", TRACEPARENT),
     }
     # 2 = OVERWRITE_IF_EXISTS_OR_ADD: a client's copy can't stand beside it
     assert {h.append_action for h in options} == {2}
@@ -116,7 +120,7 @@ async def test_a_guest_has_a_role_and_no_user_id() -> None:
     response = await answer(service, a_check_request(auth="none"))
 
     headers = {h.header.key: h.header.value for h in response.ok_response.headers}
-    assert headers == {"x-user-role": "guest"}
+    assert headers == {"x-user-role": "guest", "traceparent": TRACEPARENT}
     assert "user_id" not in response.dynamic_metadata
 
 

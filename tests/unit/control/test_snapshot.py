@@ -336,7 +336,7 @@ def test_a_script_makes_no_request_look_for_its_route_again() -> None:
         if ".lua" in one.name
     ]
 
-    assert len(scripts) == 2
+    assert len(scripts) == 1
     assert all(one.HasField("clear_route_cache") for one in scripts)
     assert not any(one.clear_route_cache.value for one in scripts)
 
@@ -353,7 +353,6 @@ def test_filters_run_from_identity_to_router() -> None:
         "ratelimit",
         "ext_proc",
         "body_size_limit",
-        "lua",
         "include_usage",
         "ai_protocol_manager",
         "sse_to_metadata",
