@@ -23,7 +23,9 @@ DEADLINE_S = 0.036
 #: How soon an answering Redis is used again.
 PROBE_INTERVAL_S = 0.25
 PROBE_DEADLINE_S = 1.0
-MAX_BATCH = 128
+#: Whoever asked for one batch goes on while Redis works on the next: with 64 requests
+#: under way, smaller or larger ones (12, 40) answer up to a tenth less.
+MAX_BATCH = 24
 #: In so many steps is the deadline counted,
 _STEPS = 8
 #: of which one that took so much longer than it should says nothing about Redis.
