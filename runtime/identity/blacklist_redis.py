@@ -1,6 +1,6 @@
 """The blacklist as auth-service and `hubgate revoke` write it, in Redis."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from redis.asyncio import Redis
 
@@ -25,19 +25,24 @@ class RedisBlacklist:
         self._carry = each_by_itself(client)
 
     async def is_revoked(self, claims: Claims) -> bool:
-        (answers,) = await read(self._carry, [claims])
+        keys = keys_of(claims)
+        (answers,) = await read(self._carry, [keys])
         if answers is None:
             raise BlacklistUnavailable("a key of another type")
-        return judge(claims, answers)
+        return judge(claims, keys, answers)
 
 
-def keys_of(claims: Claims) -> tuple[str, ...]:
+#: A user's, and a token's if it has an id.
+Keys = tuple[str, ...]
+
+
+def keys_of(claims: Claims) -> Keys:
     """The keys that can revoke such a token."""
     user = blacklist_user_key(claims.sub)
     return (user,) if claims.jti is None else (user, blacklist_token_key(claims.jti))
 
 
-async def read(carry: Carry, batch: Sequence[Claims]) -> list[Answers | None]:
+async def read(carry: Carry, batch: Sequence[Keys]) -> list[Answers | None]:
     """What stands under the keys of each, in one round trip; None: unreadable.
 
     Raises:
@@ -46,10 +51,10 @@ async def read(carry: Carry, batch: Sequence[Claims]) -> list[Answers | None]:
     # Not MGET: a plain key of any type counts as listed, and in a cluster the keys live
     # on different nodes.
     commands: list[Command] = []
-    for claims in batch:
-        user, *token = keys_of(claims)
+    for user, *token in batch:
         commands.append(("GET", user))
-        commands += (("EXISTS", key) for key in token)
+        for key in token:
+            commands.append(("EXISTS", key))
     try:
         with wrap_errors():
             replies = await carry(commands)
@@ -58,25 +63,26 @@ async def read(carry: Carry, batch: Sequence[Claims]) -> list[Answers | None]:
     except RedisUnavailable as error:
         raise BlacklistUnavailable(str(error)) from error
     rest = iter(replies)
-    return [_answers(claims, [next(rest) for _ in keys_of(claims)]) for claims in batch]
+    return [_answers(keys, rest) for keys in batch]
 
 
-def _answers(claims: Claims, replies: list[object]) -> Answers | None:
+def _answers(keys: Keys, replies: Iterator[object]) -> Answers | None:
+    """A reply for each key is taken, whatever it is."""
     found: dict[str, bytes | None] = {}
-    for key, reply in zip(keys_of(claims), replies, strict=True):
-        match reply:
-            case bytes() | None:
-                found[key] = reply
-            case int():
-                found[key] = b"1" if reply else None
-            case _:
-                return None
-    return found
+    is_readable = True
+    for key in keys:
+        reply = next(replies)
+        if reply is None or isinstance(reply, bytes):
+            found[key] = reply
+        elif isinstance(reply, int):
+            found[key] = b"1" if reply else None
+        else:
+            is_readable = False
+    return found if is_readable else None
 
 
-def judge(claims: Claims, answers: Answers) -> bool:
-    """Whether they revoke the token."""
-    keys = keys_of(claims)
+def judge(claims: Claims, keys: Keys, answers: Answers) -> bool:
+    """Whether what stands under its keys revokes the token."""
     return is_revoked(
         claims,
         by_id=len(keys) > 1 and answers[keys[1]] is not None,

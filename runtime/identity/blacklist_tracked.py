@@ -15,7 +15,7 @@ from redis.asyncio.connection import AbstractConnection
 from runtime.clock import Clock
 from runtime.contracts import BLACKLIST_PREFIX
 from runtime.identity.blacklist import BlacklistUnavailable
-from runtime.identity.blacklist_redis import judge, keys_of, read
+from runtime.identity.blacklist_redis import Keys, judge, keys_of, read
 from runtime.identity.tokens import Claims
 from runtime.identity.verdicts import Answers, Verdicts
 from runtime.lifecycle import wait_or_stop
@@ -58,27 +58,28 @@ class TrackedBlacklist:
         self._carry = each_by_itself(client) if self._is_cluster else self._line.carry
         self._is_failing = False
         self._probe_at = 0.0
-        self._waiting: list[tuple[Claims, asyncio.Future[Answers]]] = []
+        self._waiting: list[tuple[Keys, asyncio.Future[Answers]]] = []
         self._flushing: set[asyncio.Task[None]] = set()
 
     async def is_revoked(self, claims: Claims) -> bool:
-        answers = self._verdicts.fresh(keys_of(claims))
+        keys = keys_of(claims)
+        answers = self._verdicts.fresh(keys)
         source = "cache"
         if answers is None:
-            answers, source = await self._look(claims)
+            answers, source = await self._look(keys)
         self._count(source)
-        return judge(claims, answers)
+        return judge(claims, keys, answers)
 
-    async def _look(self, claims: Claims) -> tuple[Answers, str]:
+    async def _look(self, keys: Keys) -> tuple[Answers, str]:
         try:
-            return await self._ask(claims), "redis"
+            return await self._ask(keys), "redis"
         except BlacklistUnavailable:
-            answers = self._verdicts.stale(keys_of(claims))
+            answers = self._verdicts.stale(keys)
             if answers is None:
                 raise
             return answers, "stale"
 
-    async def _ask(self, claims: Claims) -> Answers:
+    async def _ask(self, keys: Keys) -> Answers:
         now = self._clock.monotonic()
         if self._is_failing:
             if now < self._probe_at:
@@ -89,7 +90,7 @@ class TrackedBlacklist:
             flush = asyncio.create_task(self._flush())
             self._flushing.add(flush)
             flush.add_done_callback(self._flushing.discard)
-        self._waiting.append((claims, answers))
+        self._waiting.append((keys, answers))
         return await answers
 
     async def _flush(self) -> None:
@@ -98,7 +99,7 @@ class TrackedBlacklist:
         question = self._verdicts.ask()
         found: list[Answers | None]
         try:
-            found = await self._read([claims for claims, _ in batch])
+            found = await self._read([keys for keys, _ in batch])
             self._is_failing = False
         except BlacklistUnavailable as error:
             log.warning("Redis does not answer for the blacklist", reason=str(error))
@@ -117,7 +118,7 @@ class TrackedBlacklist:
             else:
                 waiter.set_result(answers)
 
-    async def _read(self, batch: list[Claims]) -> list[Answers | None]:
+    async def _read(self, batch: list[Keys]) -> list[Answers | None]:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await read(self._carry, batch)
