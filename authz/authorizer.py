@@ -76,7 +76,7 @@ class Authorizer:
         verified: Claims | Rejected | None
         verified = self._verifier.known(token, expired_s=expired_s)
         if verified is None:
-            verified = await self._verifier.verify(token, expired_s=expired_s)
+            verified = await self._verifier.verify_anew(token, expired_s=expired_s)
         if isinstance(verified, Rejected):
             return with_token(policy, verified, revoked=False)
         try:

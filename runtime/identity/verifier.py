@@ -61,6 +61,12 @@ class Verifier:
         known = self.known(token, expired_s=expired_s)
         if known is not None:
             return known
+        return await self.verify_anew(token, expired_s=expired_s)
+
+    async def verify_anew(
+        self, token: str, *, expired_s: float = 0.0
+    ) -> Claims | Rejected:
+        """The same for a token that is not `known`."""
         outcome = self._verify(token, expired_s)
         if not _lacks_key(outcome):
             return outcome
