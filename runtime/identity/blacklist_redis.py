@@ -53,8 +53,7 @@ async def read(carry: Carry, batch: Sequence[Keys]) -> list[Answers | None]:
     commands: list[Command] = []
     for user, *token in batch:
         commands.append(("GET", user))
-        for key in token:
-            commands.append(("EXISTS", key))
+        commands += [("EXISTS", key) for key in token]
     try:
         with wrap_errors():
             replies = await carry(commands)

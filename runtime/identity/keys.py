@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
+from runtime.values import value
+
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 MIN_RSA_BITS = 2048  # NIST SP 800-131A, RFC 7518 §3.3
@@ -34,7 +36,7 @@ class KeyRefused(ValueError):
     """This key can't be trusted to verify tokens; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Party:
     """Whose key it is: tokens that it verifies must say so; None: not checked."""
 

@@ -32,6 +32,7 @@ from runtime.identity.keys import (
     Party,
     VerificationKey,
 )
+from runtime.values import value
 
 MAX_TOKEN_BYTES = 8192
 MAX_NAME_CHARACTERS = 256
@@ -48,7 +49,7 @@ _SEGMENTS = 3
 _EXTENSIONS = frozenset({"crit", "b64", "enc", "zip"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claims:
     """What a genuine token says; times are Unix seconds."""
 

@@ -16,9 +16,9 @@ No I/O here: `blacklist_tracked` tells what happens.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from runtime.clock import Clock
+from runtime.values import value
 
 #: About 250 bytes each.
 CAPACITY = 50_000
@@ -27,7 +27,7 @@ _UNTRACKED = 0
 Answers = Mapping[str, bytes | None]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Question:
     """Taken before asking, given back with the answer."""
 
@@ -37,7 +37,7 @@ class Question:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Entry:
     value: bytes | None
     asked: Question
@@ -100,11 +100,11 @@ class Verdicts:
             return
         is_same = self.is_tracked and asked.session == self._session
         session = asked.session if is_same else _UNTRACKED
-        for key, value in answers.items():
+        for key, found in answers.items():
             known = self._entries.get(key)
             if known is not None and known.asked.number > asked.number:
                 continue
-            self._entries[key] = _Entry(value, asked, session)
+            self._entries[key] = _Entry(found, asked, session)
             self._entries.move_to_end(key)
         while len(self._entries) > self._capacity:
             self._entries.popitem(last=False)

@@ -12,16 +12,16 @@ Rules:
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from runtime.identity.keys import KeySet
 from runtime.identity.tokens import Claims
+from runtime.values import value
 
 #: Some 600 bytes each: digests, not tokens, which may have 8 KB.
 CAPACITY = 20_000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Entry:
     claims: Claims
     since: float
