@@ -55,7 +55,7 @@ def write(
     decision: Decision,
     ruling: Ruling | None,
     request_id: str | None,
-    trace: str | None = None,
+    trace: str | None,
 ) -> bytes:
     """The whole answer; a ruling is one of an allowed request.
 

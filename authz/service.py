@@ -85,7 +85,9 @@ class AuthzService:
         passes = allowed and (ruling is None or ruling.admitted)
         if self._journal is not None and passes:
             self._journal.record(_admission(attributes, attempt))
-        trace = begun(http.headers.get(HEADER_TRACE), attempt.request_id)
+        trace = None
+        if passes:  # who is refused is told of no trace
+            trace = begun(http.headers.get(HEADER_TRACE), attempt.request_id)
         answer = write(decision, ruling, attempt.request_id, trace)
         if policy.is_session and decision.claims is not None:
             answer += of_session(decision.claims)

@@ -17,8 +17,8 @@ from local.engines import ping_redis, postgres_spec, valkey_spec
 from local.errors import LocalError
 from local.files import kept_secret
 from local.guard import Guard
+from local.plan import Plan
 from local.processes import Supervisor
-from local.services import Plan
 from local.settings import Settings
 from local.state import DataDir, Lock, write_state
 from local.together import side_by_side

@@ -5,9 +5,9 @@ import pytest
 
 from local import services
 from local.errors import LocalError
+from local.plan import Plan
 from local.ports import Ports
 from local.processes import Spec
-from local.services import Plan
 from local.settings import Settings
 from local.state import DataDir
 
