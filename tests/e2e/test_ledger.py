@@ -158,7 +158,6 @@ async def campaign(stack: Stack, *kinds: str) -> Agreement:
 async def test_killed_sinks_and_databases_lose_and_double_nothing(own: Stack) -> None:
     found = await campaign(own, "usage_sink", "postgres", "usage_sink")
 
-    assert found.answered >= ANSWERS
     assert found.is_exact, found
     assert not found.unsettled
 
@@ -168,7 +167,6 @@ async def test_a_killed_envoy_leaves_a_row_for_every_admitted_request(
 ) -> None:
     found = await campaign(own, "envoy")
 
-    assert found.answered >= ANSWERS
     assert found.is_exact, found
     # What was on its way when it died: fractions of a second of it.
     assert len(found.unsettled) < 2 * RATE
