@@ -44,11 +44,13 @@ class GrpcHealth:
         request = await anext(requests, None)
         if request is None:
             raise RpcError(RpcStatus.INVALID_ARGUMENT, "no request")
+        # Before it is said: the stop may come while the answer is on its way.
+        is_serving = not self._stopping.is_set()
         if request.service:
             yield _Status(status=_Status.SERVICE_UNKNOWN)
         else:
             yield self._answer()
-        if not self._stopping.is_set():
+        if is_serving:
             await self._stopping.wait()
             if not request.service:
                 yield self._answer()

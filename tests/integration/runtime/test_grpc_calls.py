@@ -251,7 +251,7 @@ async def test_the_standard_health_service_answers_until_the_server_stops(
     watching = stub.Watch(health_pb2.HealthCheckRequest())
     answer = await stub.Check(health_pb2.HealthCheckRequest())
     first = await watching.read()
-    # Before the end: of a call that is over grpcio reads nothing more.
+    # Begun before the end: of a call that is over grpcio reads nothing more.
     last = asyncio.ensure_future(watching.read())
     await client.served.server.stop(1)
 
