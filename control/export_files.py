@@ -17,6 +17,7 @@ from control.export import EXPORTED, NAMES, Format, Sums
 from control.export_json import joined
 from control.parameters import shown
 from control.usage import camel
+from runtime.spreadsheets import DEFUSED, FORMULA
 
 #: Of Parquet. A group, a page and a dictionary are held in memory.
 _GROUP_ROWS: Final = 10_000
@@ -39,6 +40,12 @@ SCHEMA: Final = pa.schema(
 )
 _TIMED: Final = ("created_at", "recorded_at")
 _TIMES: Final = [EXPORTED.index(name) for name in _TIMED]
+#: Texts but those that are a UUID or a JSON object.
+_TEXTS: Final = [
+    place
+    for place, name in enumerate(EXPORTED)
+    if name not in ("id", "metadata", *_TYPES)
+]
 #: Columns of Parquet that repeat values; each row has the others for itself.
 _REPEATED: Final = [
     camel(name) for name in EXPORTED if name not in ("id", "metadata", *_TIMED)
@@ -77,7 +84,7 @@ class _Csv:
     def add(self, rows: pa.RecordBatch) -> bytes:
         target = io.BytesIO()
         options = csv.WriteOptions(include_header=False, eol="\r\n")
-        csv.write_csv(_with_texts(rows), target, options)
+        csv.write_csv(_for_people(rows), target, options)
         return target.getvalue()
 
     def end(self, sums: Sums, through: datetime | None) -> bytes:
@@ -187,9 +194,15 @@ def batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def _with_texts(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Instants as RFC 3339: Arrow's own text has a space in the middle."""
+def _for_people(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Instants as RFC 3339, where Arrow's own text has a space, and no formulas."""
     arrays = list(rows.columns)
     for place in _TIMES:
         arrays[place] = compute.strftime(arrays[place], "%Y-%m-%dT%H:%M:%SZ")
+    for place in _TEXTS:
+        # Half as long as to replace; hardly any batch has one.
+        if compute.any(compute.match_substring_regex(arrays[place], FORMULA)).as_py():
+            arrays[place] = compute.replace_substring_regex(
+                arrays[place], FORMULA, DEFUSED
+            )
     return pa.RecordBatch.from_arrays(arrays, list(NAMES))

@@ -3,8 +3,8 @@
 One snapshot of both. A restored day is read from the ledger.
 """
 
-import csv
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from typing import IO, Any, Final
 import asyncpg
 
 from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
+from runtime.spreadsheets import DEFUSED, FORMULA
 from usage_sink import manifest, parquet
 from usage_sink.archive import bounds
 from usage_sink.errors import ArchiveDamaged
@@ -39,6 +40,7 @@ _ADJUSTMENTS: Final = f"""
 SELECT {", ".join(parquet.ADJUSTED)} FROM {TABLE_USAGE_ADJUSTMENTS}
 WHERE usage_created_at >= $1 AND usage_created_at < $2 ORDER BY usage_created_at, id
 """
+_formula: Final = re.compile(FORMULA)
 _CREATED_AT: Final = parquet.SHOWN.index("created_at")
 
 
@@ -136,14 +138,27 @@ def writer(
             yield file.add
             file.close()
         case Format.CSV:
-            table = csv.writer(text)
-            table.writerow(schema.names)
-            yield lambda rows: table.writerows(map(_as_text, rows))
+            text.write(",".join(schema.names) + "\r\n")
+            yield lambda rows: text.writelines(map(_as_csv, rows))
         case Format.NDJSON:
             yield lambda rows: text.writelines(
                 _as_json(schema.names, row) for row in rows
             )
     text.flush()
+
+
+def _as_csv(row: Row) -> str:
+    return ",".join(map(_cell, _as_text(row))) + "\r\n"
+
+
+def _cell(value: object) -> str:
+    """In quotes when it is text, also where commas separate nothing."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return str(value)
+    text = _formula.sub(DEFUSED, value).replace('"', '""')
+    return f'"{text}"'
 
 
 def _as_text(row: Row) -> list[object]:
