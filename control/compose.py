@@ -22,6 +22,7 @@ from control.following import Following, Registry
 from control.late_exports import LateExports
 from control.live import Live
 from control.model import GatewayConfig
+from control.pace import Pace
 from control.parse import ConfigRefused
 from control.pseudonyms_postgres import PostgresPseudonyms
 from control.registry_redis import RedisRegistryStore
@@ -130,6 +131,7 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         answers=AnswerCache(),
         audit=PostgresAuditLog(database),
         exports=LateExports(partial(_exports, database, usage, pseudonyms, settings)),
+        pace=Pace(settings.usage_export_stall_s, settings.usage_export_least_rate),
         pseudonyms=pseudonyms,
         live=Live(
             counters=RedisCounters(client),

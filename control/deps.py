@@ -16,6 +16,7 @@ from control.errors import ApiError, invalid
 from control.export import Exporter
 from control.following import Registry
 from control.live import Live
+from control.pace import Pace
 from control.parameters import BadParameters
 from control.parse import Problem
 from control.pseudonyms import Pseudonyms
@@ -42,6 +43,8 @@ class Deps:
     answers: AnswerCache
     audit: AuditLog
     exports: Exporter
+    #: Asked of who reads an export.
+    pace: Pace
     pseudonyms: Pseudonyms
     live: Live
     revocations: Revocations

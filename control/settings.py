@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import Field, ValidationInfo, field_validator
 
 from control.model import GatewayConfig
+from control.pace import DEFAULT_LEAST_RATE, DEFAULT_STALL_S
 from control.parse import ConfigRefused, parse
 from control.tokens import MAX_TTL_S
 from control.xds.deployment import Deployment, LogTransport, OnAuthzDown
@@ -67,6 +68,9 @@ class Settings(ServiceSettings, RedisSettings, PostgresSettings, IdentitySetting
     usage_query_timeout_s: float = Field(default=5.0, gt=0, le=300)
     #: Exports that may run at once.
     usage_exports: int = Field(default=4, ge=1, le=100)
+    #: Who reads one falls behind this rate (bytes/s) by so many seconds at most.
+    usage_export_stall_s: float = Field(default=DEFAULT_STALL_S, gt=0, le=3600)
+    usage_export_least_rate: int = Field(default=DEFAULT_LEAST_RATE, ge=1)
     #: Where exports find the days that are archived.
     archive_dir: Path | None = None
     upstreams: dict[str, str] = Field(default_factory=dict)

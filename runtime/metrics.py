@@ -53,6 +53,7 @@ MetricName = Literal[
     "hubgate_usage_complete_through_seconds",
     "hubgate_usage_credit_differences_total",
     "hubgate_usage_evidence_failures_total",
+    "hubgate_usage_exports_too_slow_total",
     "hubgate_usage_missing",
     "hubgate_usage_open_requests",
     "hubgate_usage_reconciled_total",
@@ -182,6 +183,11 @@ METRICS: tuple[Metric, ...] = (
         "hubgate_registered_instances",
         Kind.GAUGE,
         "Instances that registered themselves and were heard of in time",
+    ),
+    Metric(
+        "hubgate_usage_exports_too_slow_total",
+        Kind.COUNTER,
+        "Exports that were broken off since their reader was too slow",
     ),
     Metric("hubgate_xds_streams", Kind.GAUGE, "Envoys connected over ADS"),
     Metric(

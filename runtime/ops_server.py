@@ -21,6 +21,8 @@ from runtime.settings import Address
 
 _JSON = "application/json"
 _TICK_S = 1.0
+#: So long a connection that was closed may take for what it has still to send.
+_LINGER_S = 30.0
 
 
 def ops_app(health: Health, metrics: Metrics) -> Starlette:
@@ -111,6 +113,8 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._ending = asyncio.Event()
+        #: Connections that are closed but for their rest, and since when.
+        self._closing: dict[asyncio.Transport, float] = {}
 
     def end(self) -> None:
         self.should_exit = True
@@ -118,7 +122,18 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         while not await self.on_tick(0):
+            self._let_go()
             await wait_or_stop(self._ending, _TICK_S)
+
+    def _let_go(self) -> None:
+        """A peer that never reads would hold a connection and its rest for ever."""
+        now = asyncio.get_running_loop().time()
+        transports = [one.transport for one in self.server_state.connections]
+        closing = [one for one in transports if one.is_closing()]
+        self._closing = {one: self._closing.get(one, now) for one in closing}
+        for one, since in self._closing.items():
+            if now - since > _LINGER_S:
+                one.abort()
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # signals belong to runtime.lifecycle
         return nullcontext()

@@ -17,6 +17,7 @@ from control.exports import Exports
 from control.following import Registry
 from control.live import Live
 from control.model import GatewayConfig
+from control.pace import Pace
 from control.parse import from_document
 from control.pseudonyms import MemoryPseudonyms
 from control.registry import MemoryRegistryStore
@@ -140,6 +141,7 @@ class Parts:
             answers=AnswerCache(),
             audit=self.audit,
             exports=Exports(self.exported, self.pseudonyms),
+            pace=Pace(),
             pseudonyms=self.pseudonyms,
             live=self.live(),
             revocations=self.revocations,

@@ -7,12 +7,13 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from control.access import Caller
 from control.audit import Action
 from control.deps import Deps, once
 from control.export import Ended, ExportQuery, Format, Manifest, parse_query
+from control.pace import Reader, TooSlow
 from control.routers.described import Shown, example, parameter, parameters
 from control.store import StoreUnavailable
 from runtime.contracts import USAGE_EXPORT_FORMAT, Outcome
@@ -50,6 +51,7 @@ _SKIP: Final = parameter(
 
 #: What is left of a file is none of its kind.
 _REST: Final = "application/octet-stream"
+_PIECE_BYTES: Final = 256 * 1024
 
 
 class ManifestAnswer(Shown):
@@ -90,17 +92,31 @@ _MANIFEST: Final = {
 
 
 class _Stream(StreamingResponse):
-    """Ends what makes its content when the client goes away, at once."""
+    """Ends what makes its content when the client goes away, or hardly reads, at once.
+
+    It then ends without its last chunk, which tells the client that it is not whole.
+    """
 
     def __init__(
-        self, first: bytes, rest: AsyncGenerator[bytes, None], **options: Any
+        self,
+        first: bytes,
+        rest: AsyncGenerator[bytes, None],
+        reader: Reader,
+        **options: Any,
     ) -> None:
         self._rest = rest
+        self._reader = reader
         super().__init__(_joined(first, rest), **options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def paced(message: Message) -> None:
+            await self._reader.take(send(message), len(message.get("body", b"")))
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, paced)
+        except TooSlow:
+            taken = self._reader.taken_bytes
+            log.warning("export broken off: its reader is too slow", taken_bytes=taken)
         finally:
             await self._rest.aclose()
 
@@ -108,9 +124,12 @@ class _Stream(StreamingResponse):
 async def _joined(
     first: bytes, rest: AsyncGenerator[bytes, None]
 ) -> AsyncGenerator[bytes, None]:
-    yield first
+    """In pieces so small that a reader who stands still is found out soon."""
+    for at in range(0, len(first), _PIECE_BYTES):
+        yield first[at : at + _PIECE_BYTES]
     async for one in rest:
-        yield one
+        for at in range(0, len(one), _PIECE_BYTES):
+            yield one[at : at + _PIECE_BYTES]
 
 
 def router(deps: Deps) -> APIRouter:
@@ -136,15 +155,15 @@ def router(deps: Deps) -> APIRouter:
         """Rows as a file, oldest first, from live and archived days alike."""
         caller = await deps.caller(request)
         query = await _allowed(deps, request, caller)
-        ended = ends.of(request, caller, query)
+        reader = Reader(deps.pace, deps.clock, deps.metrics)
+        ended = ends.of(request, caller, query, reader)
         stream = deps.exports.stream(query, _name(caller), ended)
         # What can't be answered fails here, before there is a status.
         first = await anext(stream)
         parameters_ = {**query.parameters(), "snapshot": str(query.snapshot)}
         where = f"/api/usage/export/manifest?{urlencode(parameters_)}"
         return _Stream(
-            first,
-            stream,
+            *(first, stream, reader),
             media_type=_REST if query.skip else query.format.media_type,
             headers={
                 "content-disposition": (
@@ -193,8 +212,11 @@ class _Ends:
         self._deps = deps
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def of(self, request: Request, caller: Caller, query: ExportQuery) -> Ended:
+    def of(
+        self, request: Request, caller: Caller, query: ExportQuery, reader: Reader
+    ) -> Ended:
         def note(made: Manifest | None, why: str) -> None:
+            why = TooSlow.__name__ if reader.is_too_slow else why
             details = _details(query, made, why)
             task = asyncio.create_task(self._note(request, caller, query, details))
             self._tasks.add(task)

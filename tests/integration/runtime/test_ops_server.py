@@ -1,5 +1,6 @@
 """Liveness, readiness and metrics over HTTP, on a port or a Unix socket."""
 
+import asyncio
 import socket
 import statistics
 import time
@@ -13,6 +14,9 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.ops_server import HttpServer, OpsServer, ops_app
 from runtime.settings import Address
+
+#: More than any socket holds.
+_MUCH = 64 * 1024 * 1024
 
 
 async def broken() -> None:
@@ -67,6 +71,40 @@ async def test_without_an_address_there_is_no_server() -> None:
 
     await server.start()
     await server.stop()
+
+
+async def test_who_does_not_read_the_rest_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runtime.ops_server._LINGER_S", 0.1)
+    server = HttpServer(_breaks_off, Address(host="127.0.0.1", port=0), 1.0)
+    await server.start()
+    loop = asyncio.get_running_loop()
+    try:
+        with socket.create_connection(("127.0.0.1", server.port)) as one:
+            one.setblocking(False)  # noqa: FBT003 - the library's own signature
+            await loop.sock_sendall(one, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            found, connections = 0, server._server.server_state.connections
+            async with asyncio.timeout(10):
+                found += len(await loop.sock_recv(one, 1))
+                had = len(connections)
+                while connections:
+                    await asyncio.sleep(0.05)
+                while some := await loop.sock_recv(one, 1024 * 1024):
+                    found += len(some)
+    finally:
+        await server.stop()
+
+    assert had == 1
+    assert found < _MUCH
+
+
+async def _breaks_off(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "http"
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    body = bytes(_MUCH)
+    await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 @pytest.mark.alone
