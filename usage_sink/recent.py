@@ -1,4 +1,8 @@
-"""Which requests were committed here just now: spares the ledger questions. Pure."""
+"""Which requests were committed here just now: spares the ledger questions. Pure.
+
+Of each it is known whether it was counted as admitted: Envoy asks again when a try
+timed out, and then two lines of the journal are of one request.
+"""
 
 from collections.abc import Iterable
 from typing import Final
@@ -15,13 +19,30 @@ class RecentIds:
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
         self._capacity = capacity
-        self._young: set[int] = set()
-        self._old: set[int] = set()
+        #: Whether it was counted.
+        self._young: dict[int, bool] = {}
+        self._old: dict[int, bool] = {}
 
     def add(self, ids: Iterable[int]) -> None:
-        self._young.update(ids)
-        if len(self._young) >= self._capacity:
-            self._old, self._young = self._young, set()
+        self._young.update(dict.fromkeys(ids, False))
+        self._forget()
+
+    def count(self, ids: Iterable[int]) -> None:
+        """These are in the ledger, and were counted."""
+        young, old = self._young, self._old
+        for id_ in ids:
+            known = old if id_ in old else young
+            known[id_] = True
+        self._forget()
+
+    def counted(self, ids: Iterable[int]) -> set[int]:
+        """Those that are known to have been counted."""
+        young, old = self._young, self._old
+        return {id_ for id_ in ids if young.get(id_) or old.get(id_)}
 
     def __contains__(self, id_: int) -> bool:
         return id_ in self._young or id_ in self._old
+
+    def _forget(self) -> None:
+        if len(self._young) >= self._capacity:
+            self._old, self._young = self._young, {}

@@ -139,22 +139,30 @@ class Settlement:
         if torn:
             self.metrics.inc("hubgate_usage_torn_lines_total", torn)
         self._observe(found)
-        unknown = [one for one in found if one.id not in self.recent]
+        # Envoy asks again when a try timed out: the same request, admitted once.
+        counted = self.recent.counted(one.id for one in found)
+        new = {
+            one.id: one
+            for one in found
+            if one.id not in counted and one.id not in self._open
+        }
+        unknown = [one for one in new.values() if one.id not in self.recent]
         absent = await self._absent(unknown)
-        self._open.update({one.id: one for one in unknown if one.id in absent})
+        self._open.update({id_: new[id_] for id_ in absent})
+        self.recent.count([id_ for id_ in new if id_ not in absent])
+        self.minutes.update((one.node, one.minute) for one in new.values())
+        # When one of these fails the segment is read again, and nothing is new in it.
         await self._keep()
         await asyncio.to_thread(segment.path.unlink)
         self._waiting.remove(segment)
-        self.minutes.update((one.node, one.minute) for one in found)
 
     async def _settle(self, is_evident: Callable[[float], bool]) -> None:
         before = len(self._open)
-        for id_ in [id_ for id_ in self._open if id_ in self.recent]:
-            del self._open[id_]
+        self._close([id_ for id_ in self._open if id_ in self.recent])
         now = self.clock.now()
         if self._open and now - self._looked_at >= _LOOK_AGAIN_S:
             absent = await self._absent(list(self._open.values()))
-            self._open = {id_: self._open[id_] for id_ in self._open if id_ in absent}
+            self._close([id_ for id_ in self._open if id_ not in absent])
             self._looked_at = now
         due = self._due(now, is_evident)
         if due:
@@ -164,6 +172,12 @@ class Settlement:
                 del self._open[one.id]
         if len(self._open) != before:
             await self._keep()
+
+    def _close(self, ids: Sequence[int]) -> None:
+        """They have their rows, and were counted when they were opened."""
+        for id_ in ids:
+            del self._open[id_]
+        self.recent.count(ids)
 
     def _due(self, now: float, is_evident: Callable[[float], bool]) -> list[Admission]:
         over = {

@@ -33,9 +33,9 @@ class Room(Witnesses):
         )
         self.settlement.load()
 
-    def segment(self, *lines: bytes) -> Path:
+    def segment(self, *lines: bytes, writer: int = 0) -> Path:
         milliseconds = int(self.clock.now() * 1000)
-        path = self.folder / f"{milliseconds:013d}-0.journal"
+        path = self.folder / f"{milliseconds:013d}-{writer}.journal"
         path.write_bytes(b"".join(line + b"\n" for line in lines))
         now = self.clock.now()
         os.utime(path, (now, now))
@@ -192,3 +192,84 @@ async def test_a_line_that_the_disk_cut_off_is_counted(room: Room) -> None:
     await room.step(3)
     assert room.settlement.open == 1
     assert room.metrics.value("hubgate_usage_torn_lines_total") == 1
+
+
+class TestARequestThatEnvoyAskedAboutTwiceIsAdmittedOnce:
+    """A try timed out, and another process was asked: both wrote it down."""
+
+    async def test_by_two_writers(self, room: Room) -> None:
+        room.segment(an_admission(1), an_admission(2))
+        room.segment(an_admission(2), an_admission(3), writer=1)
+        room.recent.add([1, 2, 3])
+        await room.step(3)
+
+        assert room.settlement.minutes.total() == 3
+
+    async def test_by_one_writer(self, room: Room) -> None:
+        room.segment(an_admission(1), an_admission(1), an_admission(2))
+        room.recent.add([2])
+        await room.step(3)
+        room.segment(an_admission(1), an_admission(2))
+        await room.step(3)
+
+        assert room.settlement.minutes.total() == 2
+        assert room.settlement.open == 1
+
+    async def test_when_its_row_came_in_between(self, room: Room) -> None:
+        room.segment(an_admission(1))
+        await room.step(3)
+        room.recent.add([1])
+        await room.step(1)
+        assert room.settlement.open == 0
+        room.segment(an_admission(1))
+        await room.step(3)
+
+        assert room.settlement.minutes.total() == 1
+
+    async def test_when_its_row_was_found_in_the_ledger(self, room: Room) -> None:
+        room.segment(an_admission(1), an_admission(2))
+        room.presence.rows.add(a_key(1))
+        await room.step(3)
+        room.presence.rows.add(a_key(2))
+        await room.step(31)
+        assert room.settlement.open == 0
+        room.segment(an_admission(1), an_admission(2))
+        await room.step(3)
+
+        assert room.settlement.minutes.total() == 2
+
+    async def test_when_we_started_anew_in_between(self, room: Room) -> None:
+        room.segment(an_admission(1))
+        await room.step(3)
+        counted = room.settlement.minutes.total()
+        room.start()
+        room.segment(an_admission(1))
+        await room.step(3)
+
+        assert (counted, room.settlement.minutes.total()) == (1, 0)
+        assert room.settlement.open == 1
+
+    async def test_when_the_disk_was_full(self, room: Room) -> None:
+        path = room.segment(an_admission(1), an_admission(2))
+        room.recent.add([2])
+        (room.folder / ".open.lines").mkdir()
+        with pytest.raises(IsADirectoryError):
+            await room.step(3)
+        is_kept = path.exists()
+        (room.folder / ".open.lines").rmdir()
+        await room.step()
+
+        assert (is_kept, path.exists()) == (True, False)
+        assert room.settlement.minutes.total() == 2
+
+    async def test_and_what_failed_is_counted_in_the_next_round(
+        self, room: Room
+    ) -> None:
+        room.segment(an_admission(1))
+        room.presence.is_away = True
+        with pytest.raises(LedgerUnavailable):
+            await room.step(3)
+        room.presence.is_away = False
+        await room.step()
+
+        assert room.settlement.minutes.total() == 1
