@@ -169,6 +169,26 @@ async def test_a_charge_that_does_not_follow_from_the_prices_is_said(
     assert body["price"]["arithmetic"]["agrees"] is False
 
 
+@pytest.mark.parametrize(
+    ("credits_", "agrees"), [(2**31 - 1, True), (2**31 - 2, False)]
+)
+async def test_credits_that_no_column_holds_are_said_to_be_cut(
+    api: httpx.AsyncClient, parts: Parts, credits_: int, *, agrees: bool
+) -> None:
+    prices = [{**DOCUMENT["prices"][0], "output_per_1000": "100000000"}]
+    document = {**DOCUMENT, "prices": prices}
+    metadata = {"billing": {"totalCost": 2300000000.1725}, "adjusted": ["credits"]}
+    row = a_row(credits=credits_, output_tokens=23_000, metadata=metadata)
+
+    body = await told(api, parts, Story(row, SEAL, [], a_revision(document)))
+
+    worked_out = body["price"]["arithmetic"]
+    assert worked_out["exact"] == "2300000000.1725"
+    assert worked_out["credits"] == 2**31 - 1
+    assert worked_out["rounding"] == "up to a whole credit, and to 2147483647 at most"
+    assert worked_out["agrees"] is agrees
+
+
 async def test_prices_that_came_after_the_request_began_are_found(
     api: httpx.AsyncClient, parts: Parts
 ) -> None:
