@@ -10,7 +10,8 @@ A rule looks at the ledger's last `window` and compares one figure with its thre
                 in the weeks before (median and MAD); `of` says which figure
 
 `below` looks only as far as the ledger is complete: rows that are still on their way
-are no lack of calls. `above` looks up to now: they could only make it more.
+are no lack of calls. Where nobody has ever said how far that is, it does not look.
+`above` looks up to now: they could only make it more.
 """
 
 import re
@@ -135,10 +136,12 @@ class AlertRule(_Camel):
         names = {"alertname": self.id, "metric": self.metric.value}
         return {**where, **self.labels, **names}
 
-    def looks_at(self, now: datetime, through: datetime | None) -> Window:
+    def looks_at(self, now: datetime, through: datetime | None) -> Window | None:
         """The window that ends now; for `below`, where the ledger is complete."""
         end = now
-        if self.operator == "below" and through is not None:
+        if self.operator == "below":
+            if through is None:
+                return None
             end = min(now, through)
         if self.metric is Metric.ANOMALY:
             end = end.replace(minute=0, second=0, microsecond=0)

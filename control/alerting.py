@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from traceback import format_tb
 from typing import Any, Final
 
 from control.alert_rules import AlertRule, Metric, hour_of, score, usual_hours
@@ -27,6 +28,7 @@ TICK_S: Final = 1.0
 _AT_ONCE: Final = 8
 _LONGEST_PAUSE_S: Final = 300.0
 GIVES_UP_AFTER: Final = timedelta(days=3)
+_NOBODY_CLAIMED: Final = "no node has said yet how far the ledger is complete"
 
 
 async def _always() -> bool:
@@ -136,9 +138,9 @@ class Alerting:
     async def _evaluate(self, kept: Kept) -> Status:
         try:
             value, evidence = await self._figure(kept.rule)
-        except (QueryTimeout, StoreUnavailable) as error:
+        except Exception as error:  # noqa: BLE001 - of one rule; the others go on
             self._count("failed")
-            reason = "the query took too long" if _is_slow(error) else "no answer"
+            reason = _why(error, rule=kept.rule.id)
             await self._ports.store.step(kept, failed(kept.state, reason), None)
             return kept.state.status
         self._count("ok")
@@ -157,6 +159,8 @@ class Alerting:
     async def _figure(self, rule: AlertRule) -> tuple[float | None, dict[str, Any]]:
         instant = through(await self._ports.usage.watermarks())
         window = rule.looks_at(self._now(), instant)
+        if window is None:
+            return None, {"reason": _NOBODY_CLAIMED, "figure": None}
         sums = await self._ports.sums.sums(window, rule.where.filter())
         value = rule.figure(sums)
         evidence: dict[str, Any] = {
@@ -182,15 +186,22 @@ class Alerting:
                 delivery.url, delivery.body, _message_id(delivery.body)
             )
         except NotDelivered as error:
-            gives_up = now - delivery.created_at > GIVES_UP_AFTER
-            pause = min(2.0**delivery.attempts, _LONGEST_PAUSE_S)
-            next_at = None if gives_up else now + timedelta(seconds=pause)
-            await store.postponed(delivery, str(error), next_at)
-            self._told("given_up" if gives_up else "failed")
             log.warning("alert not delivered", rule=delivery.rule, reason=str(error))
+            await self._postpone(delivery, str(error), "failed")
+        except Exception as error:  # noqa: BLE001 - of one message; the others go on
+            _say_fault(error, rule=delivery.rule)
+            await self._postpone(delivery, type(error).__name__, "fault")
         else:
             await store.delivered(delivery, now)
             self._told("delivered")
+
+    async def _postpone(self, delivery: Delivery, reason: str, result: str) -> None:
+        now = self._now()
+        gives_up = now - delivery.created_at > GIVES_UP_AFTER
+        pause = min(2.0**delivery.attempts, _LONGEST_PAUSE_S)
+        next_at = None if gives_up else now + timedelta(seconds=pause)
+        await self._ports.store.postponed(delivery, reason, next_at)
+        self._told("given_up" if gives_up else result)
 
     def _count(self, result: str) -> None:
         self._ports.metrics.inc("hubgate_alerts_evaluated_total", result=result)
@@ -208,5 +219,19 @@ def _message_id(body: Mapping[str, Any]) -> str:
     return f"{alert['fingerprint']}-{alert['startsAt']}-{body['status']}"
 
 
-def _is_slow(error: Exception) -> bool:
-    return isinstance(error, QueryTimeout)
+def _why(error: Exception, rule: str) -> str:
+    match error:
+        case QueryTimeout():
+            return "the query took too long"
+        case StoreUnavailable():
+            return "no answer"
+        case _:
+            _say_fault(error, rule)
+            return f"a fault of ours: {type(error).__name__}"
+
+
+def _say_fault(error: Exception, rule: str) -> None:
+    """Where it was, and not its words, which may quote a webhook's URL."""
+    where = "".join(format_tb(error.__traceback__))
+    fault = type(error).__name__
+    log.error("alert hit a fault of ours", rule=rule, fault=fault, where=where)

@@ -163,7 +163,8 @@ METRICS: tuple[Metric, ...] = (
         "hubgate_alerts_messages_total",
         Kind.COUNTER,
         "Attempts to tell a webhook by result: delivered, failed (tried again),"
-        " given_up (after three days)",
+        " fault (of ours, tried again; the log says where), given_up (after three"
+        " days)",
         ("result",),
     ),
     Metric(

@@ -21,7 +21,7 @@ from control.alert_state import (
     to_document,
 )
 from control.webhook_policy import Forbidden, check, target
-from control.window_sums import Sums
+from control.window_sums import Sums, Window
 from tests.builders import NOW
 
 AT = datetime.fromtimestamp(NOW, UTC)
@@ -112,12 +112,19 @@ class TestRule:
         above = a_rule(operator="above").looks_at(AT, through)
         below = a_rule(operator="below").looks_at(AT, through)
 
-        assert (above.start, above.end) == (AT - 5 * MINUTE, AT)
-        assert (below.start, below.end) == (AT - 8 * MINUTE, through)
+        assert above == Window(AT - 5 * MINUTE, AT)
+        assert below == Window(AT - 8 * MINUTE, through)
+
+    def test_where_that_is_nobody_knows_there_is_no_lack(self) -> None:
+        above = a_rule(operator="above").looks_at(AT, None)
+
+        assert above == Window(AT - 5 * MINUTE, AT)
+        assert a_rule(operator="below").looks_at(AT, None) is None
 
     def test_an_anomaly_is_one_of_the_last_whole_hour(self) -> None:
         window = a_rule(metric="anomaly", window="1h").looks_at(AT, None)
 
+        assert window is not None
         assert window.end <= AT < window.end + 60 * MINUTE
         assert (window.end.minute, window.end - window.start) == (0, 60 * MINUTE)
         assert usual_hours(AT)[0] == AT - timedelta(days=7)
