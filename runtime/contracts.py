@@ -278,31 +278,41 @@ LOG_AI_PREFIXES: Final = ("llm_", "sse")
 #: The attribute that holds the limits' counters.
 LOG_LIMITS: Final = "limits"
 
+#: What differs in each request comes first: the rest of a body is one text, the same
+#: for thousands of them (`usage_sink/plain.py`).
+LOG_OWN: Final = (
+    *("id", "start", "duration_ms", "upstream_ms", "bytes_received", "bytes_sent"),
+    *("address", "path", "user_id", LOG_LIMITS, "session_id", "conversation_id"),
+)
+
 #: Attribute -> Envoy format string. The OTLP logger, the ALS logger (as custom
 #: tags) and the file log carry these, as text; an attribute without a
 #: value is "-" or missing. `control` writes them, `usage_sink` reads them.
+#: LOG_OWN come first.
 ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
     "id": "%STREAM_ID%",
     "start": "%START_TIME(%s.%6f)%",
-    "route": "%ROUTE_NAME%",
-    "service": "%METADATA(ROUTE:hubgate:service)%",
-    "ai": "%METADATA(ROUTE:hubgate:ai)%",
-    "method": "%REQ(:METHOD)%",
-    "path": "%PATH(NQ:ORIG_OR_PATH)%",
-    "protocol": "%PROTOCOL%",
-    "status": "%RESPONSE_CODE%",
-    "flags": "%RESPONSE_FLAGS%",
-    "details": "%RESPONSE_CODE_DETAILS%",
     "duration_ms": "%DURATION%",
     "upstream_ms": "%RESPONSE_DURATION%",
     "bytes_received": "%BYTES_RECEIVED%",
     "bytes_sent": "%BYTES_SENT%",
     "address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-    "upstream": "%UPSTREAM_HOST%",
+    "path": "%PATH(NQ:ORIG_OR_PATH)%",
     "user_id": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_USER_ID})%",
+    LOG_LIMITS: limit_counters(RATELIMIT_NAMESPACE),
+    "session_id": "%REQ(x-session-id)%",
+    "conversation_id": "%REQ(x-conversation-id)%",
+    "route": "%ROUTE_NAME%",
+    "service": "%METADATA(ROUTE:hubgate:service)%",
+    "ai": "%METADATA(ROUTE:hubgate:ai)%",
+    "method": "%REQ(:METHOD)%",
+    "protocol": "%PROTOCOL%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "upstream": "%UPSTREAM_HOST%",
     "role": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_ROLE})%",
     "reason": f"%DYNAMIC_METADATA({AUTHZ_NAMESPACE}:{METADATA_REASON})%",
-    LOG_LIMITS: limit_counters(RATELIMIT_NAMESPACE),
     "llm_protocol": f"%CEL({_TOKEN_USAGE}.llm_protocol)%",
     "llm_model": f"%CEL({_TOKEN_USAGE}.model)%",
     "llm_status": f"%CEL({_TOKEN_USAGE}.extraction_status)%",
@@ -324,8 +334,6 @@ ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
     "usage_input": f"%RESP({USAGE_HEADERS['input_tokens']})%",
     "usage_output": f"%RESP({USAGE_HEADERS['output_tokens']})%",
     "usage_credits": f"%RESP({USAGE_HEADERS['credits']})%",
-    "session_id": "%REQ(x-session-id)%",
-    "conversation_id": "%REQ(x-conversation-id)%",
 }
 
 # --- The admission journal ------------------------------------------------------

@@ -11,7 +11,9 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from runtime.clock import Clock, FakeClock
+from runtime.contracts import LOG_FIELDS
 from runtime.postgres import connect_pool
+from usage_sink import otlp
 from usage_sink.chain import Chain
 from usage_sink.events import UsageEvent, read
 from usage_sink.heads import Heads
@@ -28,6 +30,26 @@ def a_record(id_: UUID | None = None, **changes: Any) -> UsageRecord:
     assert isinstance(event, UsageEvent)
     event = replace(event, **{"user_id": "u-1", **changes})
     return UsageRecord(event, NO_PRICES.charge(event), Origin("node-1", "local", "1"))
+
+
+def a_request(
+    *records: tuple[str, dict[str, str]],
+    fields: str | None = None,
+    node: str = "node-1",
+) -> Any:
+    """Of OTLP: records of a body and attributes of their own."""
+    request: Any = otlp.ExportRequest()
+    logs = request.resource_logs.add()
+    logs.resource.attributes.add(key="node_name").value.string_value = node
+    if fields is not None:
+        logs.resource.attributes.add(key=LOG_FIELDS).value.string_value = fields
+    scope = logs.scope_logs.add()
+    for body, attributes in records:
+        record = scope.log_records.add()
+        record.body.string_value = body
+        for key, value in attributes.items():
+            record.attributes.add(key=key).value.string_value = value
+    return request
 
 
 @asynccontextmanager

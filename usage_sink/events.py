@@ -15,7 +15,13 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
-from runtime.contracts import QUERY_NAMES, QUERY_VALUE, Outcome, UsageSource
+from runtime.contracts import (
+    LOG_LIMITS,
+    QUERY_NAMES,
+    QUERY_VALUE,
+    Outcome,
+    UsageSource,
+)
 from runtime.values import value
 from usage_sink.outcome import outcome_of
 from usage_sink.tokens import NOTHING_SAID, SAID_OF_TOKENS, Usage, stream_of, usage_of
@@ -42,7 +48,10 @@ _LIMIT: Final = re.compile(
     r"([0-9]{1,18});([0-9]{1,18});([0-9]{1,9});([^|;]*)", re.ASCII
 )
 
-_PATH_LIMIT: Final = 2048
+#: Characters that are kept.
+MOST_OF_PATH: Final = 2048
+MOST_OF_USER: Final = 256
+MOST_OF_LIMITS: Final = 1024
 _STATUS_LIMIT: Final = 599
 _UNKNOWN_SERVICE: Final = "gateway"
 _QUERY: Final = re.compile(r"[?#]")
@@ -146,7 +155,7 @@ def _event(
         call.is_ai,
         call.usage,
         call.reported_credits,
-        reader.text("user_id", 256),
+        reader.text("user_id", MOST_OF_USER),
         reader.text("role", 64),
         route,
         reader.text("method", 32),
@@ -227,15 +236,20 @@ def _parameters(reader: Reader) -> tuple[tuple[str, str], ...]:
 
 
 def _limits(reader: Reader) -> tuple[LimitState, ...]:
-    text = reader.text("limits", 1024)
+    text = reader.text(LOG_LIMITS, MOST_OF_LIMITS)
     if text is None:
         return ()
     return tuple(
         [
             LimitState(rule, int(limit), int(remaining), int(reset))
-            for limit, remaining, reset, rule in _LIMIT.findall(text)
+            for limit, remaining, reset, rule in limits_said(text)
         ]
     )
+
+
+def limits_said(text: str) -> list[tuple[str, str, str, str]]:
+    """Limit, remaining and reset, as digits, and rule, of each in that attribute."""
+    return _LIMIT.findall(text)
 
 
 def _credits(reader: Reader) -> Decimal | None:
@@ -254,7 +268,7 @@ def decimal_of(text: str) -> Decimal | None:
 
 
 def _endpoint(reader: Reader) -> str | None:
-    path = reader.text("path", _PATH_LIMIT)
+    path = reader.text("path", MOST_OF_PATH)
     # Envoy is told to leave the query out; a token in one must never get here.
     if path is None or ("?" not in path and "#" not in path):
         return path

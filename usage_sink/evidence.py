@@ -32,10 +32,10 @@ from usage_sink.envoy_admin import EnvoyAdmin, EnvoyAway
 from usage_sink.errors import LedgerUnavailable
 from usage_sink.evidence_settings import EvidenceSettings
 from usage_sink.lives import Lives
+from usage_sink.plain import Record
 from usage_sink.presence import PostgresPresence
 from usage_sink.recent import RecentIds
 from usage_sink.reconcile import FLUSH_S, Reconciler, Spool, is_loaded
-from usage_sink.records import UsageRecord
 from usage_sink.settle import QUIET_S, Settlement
 
 log = get_logger(__name__)
@@ -109,9 +109,9 @@ class Evidence:
                 grace=settings.grace(),
             )
 
-    def committed(self, records: Iterable[UsageRecord]) -> None:
+    def committed(self, records: Iterable[Record]) -> None:
         """The loader has written these."""
-        self._recent.add(record.event.id.int for record in records)
+        self._recent.add([record.id for record in records])
 
     async def run(self, stop: asyncio.Event) -> None:
         """Round after round; what fails is tried again in the next."""

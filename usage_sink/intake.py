@@ -16,6 +16,7 @@ from runtime.logs import get_logger
 from usage_sink import otlp
 from usage_sink.errors import PricesPending
 from usage_sink.events import NotARequest, Rejected, UsageEvent, read
+from usage_sink.plain import Layout, Layouts, PlainRecord, Record
 from usage_sink.pricing import PricesInForce
 from usage_sink.records import Misfit, Origin, UsageRecord
 from usage_sink.segments import Entry, Kind
@@ -30,10 +31,10 @@ _EVIDENCE_BYTES: Final = 256
 Attributes = Mapping[str, str]
 _NO_EVIDENCE: Final[Attributes] = MappingProxyType({})
 #: What one entry of a payload said: its node, that, and the evidence if it is bad.
-Said = tuple[str, UsageEvent | Rejected | NotARequest, Attributes]
+Said = tuple[str, PlainRecord | UsageEvent | Rejected | NotARequest, Attributes]
 Source = Callable[[bytes], Iterator[Said]]
 #: NotARequest is counted, not kept.
-Item = UsageRecord | Misfit | NotARequest
+Item = Record | Misfit | NotARequest
 
 
 class Intake:
@@ -52,7 +53,7 @@ class Intake:
         self._version = version
         self._origins: dict[str, Origin] = {}
         self._sources: dict[Kind, Source] = {
-            Kind.OTLP: from_entries(otlp.entries),
+            Kind.OTLP: from_batches(Layouts(self._origin)),
             Kind.ALS: from_entries(als_entries),
             **(sources or {}),
         }
@@ -67,6 +68,8 @@ class Intake:
             said = self._sources[entry.kind](entry.payload)
             for node, event, evidence in said:
                 match event:
+                    case PlainRecord():
+                        yield event
                     case UsageEvent():
                         charge = self._prices.charge(event)
                         yield UsageRecord(event, charge, self._origin(node))
@@ -99,13 +102,42 @@ def from_entries(
 
     def said(payload: bytes) -> Iterator[Said]:
         for node, attributes in entries(payload):
-            event = _event(attributes)
-            if isinstance(event, Rejected):
-                yield node, event, _without_query(attributes)
-            else:
-                yield node, event, _NO_EVIDENCE
+            yield _said(node, attributes)
 
     return said
+
+
+def from_batches(layouts: Layouts) -> Source:
+    """Envoy's OTLP batches; what is plain is not taken apart."""
+
+    def said(payload: bytes) -> Iterator[Said]:
+        for node, fields, records in otlp.batches(payload):
+            names, layout = otlp.names_of(fields), layouts.of(node, fields)
+            for record in records:
+                plain = None
+                if layout is not None and not record.attributes:
+                    plain = _plain(layout, record.body.string_value)
+                if plain is None:
+                    yield _said(node, otlp.attributes_of(names, record))
+                else:
+                    yield node, plain, _NO_EVIDENCE
+
+    return said
+
+
+def _plain(layout: Layout, body: str) -> PlainRecord | None:
+    try:
+        return layout.record(body)
+    except Exception:  # as below; and it is read the other way
+        log.exception("entry is not read as a plain one")
+        return None
+
+
+def _said(node: str, attributes: Attributes) -> Said:
+    event = _event(attributes)
+    if isinstance(event, Rejected):
+        return node, event, _without_query(attributes)
+    return node, event, _NO_EVIDENCE
 
 
 def _event(attributes: Attributes) -> UsageEvent | Rejected | NotARequest:

@@ -21,6 +21,7 @@ from runtime.metrics import Metrics
 from usage_sink.errors import LedgerUnavailable, PricesPending
 from usage_sink.events import NotARequest
 from usage_sink.intake import Intake, Item
+from usage_sink.plain import PlainRecord, Record
 from usage_sink.records import Misfit, UsageRecord, is_disputed, is_unpriced
 from usage_sink.segments import Entry, Position
 from usage_sink.spool import Spool
@@ -28,7 +29,7 @@ from usage_sink.store import UsageStore, Written, misfit_of
 
 log = get_logger(__name__)
 
-Observer = Callable[[Sequence[UsageRecord]], None]
+Observer = Callable[[Sequence[Record]], None]
 
 _FIRST_BACK_OFF_S: Final = 0.1
 _LONGEST_BACK_OFF_S: Final = 2.0
@@ -57,7 +58,7 @@ class BatchLimits:
 class Batch:
     """Rows of one transaction; `end` is what the spool is told then."""
 
-    records: list[UsageRecord] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     misfits: list[Misfit] = field(default_factory=list)
     not_requests: int = 0
     end: Position | None = None
@@ -73,7 +74,7 @@ class Batch:
     def add(self, items: Iterable[Item]) -> None:
         for item in items:
             match item:
-                case UsageRecord():
+                case PlainRecord() | UsageRecord():
                     self.records.append(item)
                 case Misfit():
                     self.misfits.append(item)
@@ -267,9 +268,7 @@ class Loader:
         self._metrics.observe("hubgate_usage_write_seconds", seconds)
         return written
 
-    async def _store(
-        self, store: UsageStore, records: Sequence[UsageRecord]
-    ) -> Written:
+    async def _store(self, store: UsageStore, records: Sequence[Record]) -> Written:
         """Write; what only one record makes fail is put aside, and the rest written."""
         try:
             return await store.write(records)
@@ -301,9 +300,10 @@ class Loader:
             ("unidentified", batch.not_requests),
         ):
             self._metrics.inc("hubgate_usage_records_total", amount, result=result)
-        unpriced = sum(map(is_unpriced, batch.records))
+        priced = [one for one in batch.records if isinstance(one, UsageRecord)]
+        unpriced = sum(map(is_unpriced, priced))
         self._metrics.inc("hubgate_usage_unpriced_total", unpriced)
-        disputed = sum(map(is_disputed, batch.records))
+        disputed = sum(map(is_disputed, priced))
         self._metrics.inc("hubgate_usage_credit_differences_total", disputed)
         self._metrics.observe("hubgate_usage_batch_rows", batch.rows)
 

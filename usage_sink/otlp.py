@@ -8,7 +8,7 @@ Fields not declared are carried as unknown fields and cost nothing.
 Source: opentelemetry/proto/collector/logs/v1/logs_service.proto.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
@@ -75,12 +75,8 @@ ExportRequest: Final = _message("ExportLogsServiceRequest")
 ExportResponse: Final = _message("ExportLogsServiceResponse")
 
 
-def entries(payload: bytes) -> Iterator[tuple[str, dict[str, str]]]:
-    """(node name, attributes) of every log record in an Export request.
-
-    A record's attributes are its own, and those that its body holds: the texts for the
-    names that the batch lists (`contracts.LOG_FIELDS`). A body that does not fit its
-    names is handed on as what can't be a request.
+def batches(payload: bytes) -> Iterator[tuple[str, str | None, Sequence[Any]]]:
+    """Node, the text of `contracts.LOG_FIELDS` and log records, of each that is there.
 
     Raises:
         DecodeError: the bytes are no such request.
@@ -89,16 +85,39 @@ def entries(payload: bytes) -> Iterator[tuple[str, dict[str, str]]]:
     for logs in request.resource_logs:
         resource = {kv.key: kv.value.string_value for kv in logs.resource.attributes}
         node, fields = resource.get("node_name", ""), resource.get(LOG_FIELDS)
-        names = [] if fields is None else fields.split(",")
         for scope in logs.scope_logs:
-            for record in scope.log_records:
-                attributes = _of_body(names, record.body.string_value) if names else {}
-                if own := record.attributes:  # asking costs less than a loop of none
-                    attributes |= {kv.key: kv.value.string_value for kv in own}
-                yield node, attributes
+            yield node, fields, scope.log_records
 
 
-def _of_body(names: list[str], body: str) -> dict[str, str]:
+def entries(payload: bytes) -> Iterator[tuple[str, dict[str, str]]]:
+    """(node name, attributes) of every log record in an Export request.
+
+    Raises:
+        DecodeError: the bytes are no such request.
+    """
+    for node, fields, records in batches(payload):
+        names = names_of(fields)
+        for record in records:
+            yield node, attributes_of(names, record)
+
+
+def names_of(fields: str | None) -> list[str]:
+    """Of the texts that a body holds."""
+    return [] if fields is None else fields.split(",")
+
+
+def attributes_of(names: list[str], record: Any) -> dict[str, str]:
+    """Its own, and those that its body holds, one text for each name.
+
+    A body that does not fit its names is handed on as what can't be a request.
+    """
+    attributes = of_body(names, record.body.string_value) if names else {}
+    if own := record.attributes:  # asking costs less than a loop of none
+        attributes |= {kv.key: kv.value.string_value for kv in own}
+    return attributes
+
+
+def of_body(names: list[str], body: str) -> dict[str, str]:
     texts = body.split(LOG_SEPARATOR)
     if len(texts) == len(names):
         return dict(zip(names, texts, strict=False))  # as many, as just seen

@@ -75,7 +75,8 @@ class Charge:
     book_cost: Decimal | None = None
 
 
-_FREE: Final = Charge(Pricing.FREE)
+#: Of what is no AI call, by any book.
+FREE: Final = Charge(Pricing.FREE)
 
 
 class PriceBook:
@@ -110,7 +111,7 @@ class PriceBook:
         if event.reported_credits is not None:
             return self._reported(event, event.reported_credits)
         if not event.is_ai:
-            return _FREE
+            return FREE
         return self.rate(event.service, event.model, event.created_at, event.usage)
 
     def _reported(self, event: UsageEvent, credits_: Decimal) -> Charge:

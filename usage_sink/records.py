@@ -1,44 +1,55 @@
 """A row of the ledger: an event, its charge, and who saw it. Pure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Final
 
 from runtime.contracts import Pricing
 from runtime.values import value
+from usage_sink import copied
 from usage_sink.events import UsageEvent
 from usage_sink.prices import CURRENCY, Charge, rate_per_token
 
-#: Columns that the sink writes, in the order of `UsageRecord.row`.
-COLUMNS: Final = (
-    "id",
-    "user_id",
-    "service",
-    "model",
-    "tokens",
-    "credits",
-    "metadata",
-    "created_at",
-    "route",
-    "method",
-    "status",
-    "outcome",
-    "duration_ms",
-    "bytes_received",
-    "bytes_sent",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "reasoning_tokens",
-    "usage_source",
-    "pricing",
-    "price_version",
-    "role",
-    "node",
-)
+#: Columns that the sink writes, in the order of `UsageRecord.row`: those that differ
+#: in each request, those that many have in common, and those that have no length.
+OWN: Final[dict[str, copied.Encode]] = {
+    "id": copied.uuid,
+    "created_at": copied.timestamptz,
+    "duration_ms": copied.int4,
+    "bytes_received": copied.int8,
+    "bytes_sent": copied.int8,
+}
+COMMON: Final[dict[str, copied.Encode]] = {
+    "service": copied.text,
+    "model": copied.text,
+    "tokens": copied.int4,
+    "credits": copied.int4,
+    "route": copied.text,
+    "method": copied.text,
+    "status": copied.int2,
+    "outcome": copied.text,
+    "input_tokens": copied.int4,
+    "output_tokens": copied.int4,
+    "cached_tokens": copied.int4,
+    "reasoning_tokens": copied.int4,
+    "usage_source": copied.text,
+    "pricing": copied.text,
+    "price_version": copied.text,
+    "role": copied.text,
+    "node": copied.text,
+}
+_ENCODERS: Final[dict[str, copied.Encode]] = {
+    **OWN,
+    **COMMON,
+    "user_id": copied.text,
+    "metadata": copied.jsonb,
+}
+COLUMNS: Final = tuple(_ENCODERS)
+_EACH: Final[tuple[copied.Encode, ...]] = tuple(_ENCODERS.values())
 
 #: envoy.type.ai.v3.LLMProtocol
 _PROTOCOLS: Final = {
@@ -60,6 +71,41 @@ class Origin:
 
 
 @value
+class Outline:
+    """Metadata as JSON text, but for what differs in each request.
+
+    Written by hand: JSON numbers hold any decimal exactly, Python's encoder only
+    floats; and what is the same in every row is not encoded for every row.
+    """
+
+    request: str
+    response: str
+    gateway: str
+    rest: str
+
+    def filled(
+        self,
+        endpoint: str | None,
+        duration_ms: int,
+        bytes_sent: int,
+        first_byte_ms: int | None,
+        limits: Sequence[str],
+    ) -> str:
+        gateway = self.gateway
+        if first_byte_ms is not None:
+            gateway += f',"firstByteTime":{first_byte_ms}'
+        if limits:
+            gateway += f',"limits":[{",".join(limits)}]'
+        if gateway:
+            gateway = f',"gateway":{{{gateway[1:]}}}'
+        return (
+            f'{{"request":{{"endpoint":{_quoted(endpoint)},{self.request}}},'
+            f'"response":{{{self.response},"responseTime":{duration_ms},'
+            f'"size":{bytes_sent}}},{self.rest}{gateway}}}'
+        )
+
+
+@value
 class UsageRecord:
     """What is written once and never changed."""
 
@@ -67,25 +113,40 @@ class UsageRecord:
     charge: Charge
     origin: Origin
 
+    @property
+    def id(self) -> int:
+        return self.event.id.int
+
+    @property
+    def day(self) -> date:
+        """Of UTC, in which it began."""
+        return self.event.created_at.date()
+
+    def whole(self) -> "UsageRecord":
+        """Itself; of a `plain.PlainRecord` what it stands for."""
+        return self
+
+    def copied(self) -> bytes:
+        """Values of the row for a binary COPY, without their count."""
+        return copied.fields(_EACH, self.row())
+
     def row(self) -> tuple[Any, ...]:
         """Values in the order of COLUMNS."""
         event, usage, charge = self.event, self.event.usage, self.charge
         return (
             event.id,
-            event.user_id,
+            event.created_at,
+            event.duration_ms,
+            event.bytes_received,
+            event.bytes_sent,
             event.service,
             event.model,
             usage.total or 0,
             charge.credits,
-            self.metadata(),
-            event.created_at,
             event.route,
             event.method,
             event.status,
             event.outcome,
-            event.duration_ms,
-            event.bytes_received,
-            event.bytes_sent,
             usage.input,
             usage.output,
             usage.cached,
@@ -95,24 +156,35 @@ class UsageRecord:
             charge.version,
             event.role,
             self.origin.node,
+            event.user_id,
+            self.metadata(),
         )
 
     def metadata(self) -> str:
-        """The platform's `UsageMetadata` as JSON text.
+        """The platform's `UsageMetadata` as JSON text."""
+        event = self.event
+        return self.outline().filled(
+            event.endpoint,
+            event.duration_ms,
+            event.bytes_sent,
+            event.first_byte_ms,
+            limit_texts(
+                (one.limit, one.remaining, one.reset_s, one.rule)
+                for one in event.limits
+            ),
+        )
 
-        Written by hand: JSON numbers hold any decimal exactly, Python's encoder only
-        floats; and what is the same in every row is not encoded for every row.
-        """
+    def outline(self) -> "Outline":
+        """The metadata without what differs in each request."""
         event, origin = self.event, self.origin
         reason = "" if event.reason is None else f',"reason":{_quoted(event.reason)}'
         parameters = _encoded(dict(event.parameters)) if event.parameters else "{}"
-        return (
-            f'{{"request":{{"endpoint":{_quoted(event.endpoint)},'
-            f'"method":{_quoted(event.method)},"parameters":{parameters}}},'
-            f'"response":{{"statusCode":{event.status},'
-            f'"responseTime":{event.duration_ms},"size":{event.bytes_sent}{reason}}},'
+        return Outline(
+            f'"method":{_quoted(event.method)},"parameters":{parameters}',
+            f'"statusCode":{event.status}{reason}',
+            _gateway(event),
             f'"system":{_system(origin.node, origin.region, origin.version)}'
-            f'{_gateway(event)}{self._further()},"billing":{self._billing()}}}'
+            f'{self._further()},"billing":{self._billing()}',
         )
 
     def _further(self) -> str:
@@ -163,24 +235,31 @@ def is_unpriced(record: UsageRecord) -> bool:
 
 
 def _gateway(event: UsageEvent) -> str:
-    """What the gateway did with the request, as far as it did something."""
+    """How Envoy saw the request and its end, as far as it said; each with a comma."""
     text = ""
     if event.upstream is not None:
         text += f',"upstream":{_quoted(event.upstream)}'
-    if event.first_byte_ms is not None:
-        text += f',"firstByteTime":{event.first_byte_ms}'
     if event.flags is not None:
         text += f',"flags":{_quoted(event.flags)}'
     if event.details is not None:
         text += f',"details":{_quoted(event.details)}'
-    if event.limits:
-        limits = [
-            f'{{"rule":{_quoted(one.rule)},"limit":{one.limit},'
-            f'"remaining":{one.remaining},"reset":{one.reset_s}}}'
-            for one in event.limits
-        ]
-        text += f',"limits":[{",".join(limits)}]'
-    return f',"gateway":{{{text[1:]}}}' if text else ""
+    return text
+
+
+def limit_texts(
+    limits: Iterable[tuple[int | str, int | str, int | str, str]],
+) -> list[str]:
+    """JSON of limits: limit, remaining and reset, or their digits, and rule of each."""
+    return [
+        f'{{"rule":{_rule(rule)},"limit":{int(limit)},'
+        f'"remaining":{int(remaining)},"reset":{int(reset)}}}'
+        for limit, remaining, reset, rule in limits
+    ]
+
+
+@lru_cache(maxsize=256)
+def _rule(text: str) -> str:
+    return encode_basestring(text)
 
 
 def _session(event: UsageEvent) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from usage_sink.plain import Record
 from usage_sink.records import Misfit, UsageRecord
 
 
@@ -32,7 +33,7 @@ class UsageStore(Protocol):
     be written and some not, and the same call is made again.
     """
 
-    async def write(self, records: Sequence[UsageRecord]) -> Written:
+    async def write(self, records: Sequence[Record]) -> Written:
         """Write what is new; a record that is refused alone goes to quarantine."""
 
     async def quarantine(self, misfits: Sequence[Misfit]) -> None:
@@ -47,9 +48,9 @@ class MemoryUsageStore:
         self.misfits: list[Misfit] = []
         self._refused = refused
 
-    async def write(self, records: Sequence[UsageRecord]) -> Written:
+    async def write(self, records: Sequence[Record]) -> Written:
         new = quarantined = 0
-        for record in records:
+        for record in [one.whole() for one in records]:
             key = (record.event.id, record.event.created_at)
             if record.event.id in self._refused:
                 await self.quarantine([misfit_of(record, "refused")])
@@ -63,8 +64,9 @@ class MemoryUsageStore:
         self.misfits += [misfit for misfit in misfits if misfit not in self.misfits]
 
 
-def misfit_of(record: UsageRecord, reason: str) -> Misfit:
+def misfit_of(refused: Record, reason: str) -> Misfit:
     """A record that the database refused, as text."""
+    record = refused.whole()
     event = record.event
     values = {
         "id": event.id,

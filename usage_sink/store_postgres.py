@@ -7,12 +7,21 @@ the rollups, seal it. Either all of that is there afterwards, or none.
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+import struct
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -20,10 +29,11 @@ from runtime.clock import Clock, SystemClock
 from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS, UsageSource
 from runtime.logs import get_logger
 from runtime.postgres import DatabaseRejected, DatabaseUnavailable, wrap_errors
-from usage_sink import rollups, tiers
+from usage_sink import copied, rollups, tiers
 from usage_sink.adjustments import SETTLED_LATE, Adjustment
 from usage_sink.chain import Chain, State
 from usage_sink.errors import LedgerUnavailable
+from usage_sink.plain import Record
 from usage_sink.records import COLUMNS, Misfit, UsageRecord
 from usage_sink.seals import Batch, SealKind, rows_digest
 from usage_sink.store import Written, misfit_of
@@ -37,6 +47,7 @@ _Connection = asyncpg.pool.PoolConnectionProxy
 _SCRATCH: Final = "usage_scratch"
 _WRITTEN: Final = (*COLUMNS, "chain", "seal")
 _COLUMN_LIST: Final = ", ".join(_WRITTEN)
+_COPIED: Final = (*COLUMNS, "seal")
 
 # One scratch table per session, emptied by each commit: making and dropping one for
 # every batch would bloat the catalogue. It has no constraints: the ledger judges.
@@ -158,14 +169,14 @@ class PostgresUsageStore:
         self._before_turn = asyncio.Lock()
         self._turn = asyncio.Lock()
 
-    async def write(self, records: Sequence[UsageRecord]) -> Written:
+    async def write(self, records: Sequence[Record]) -> Written:
         """Write `records`; when the database refuses them, halve until it does not.
 
         A batch of n with one poison row costs about 2 log2 n transactions.
         """
         if not records:
             return Written()
-        days = {record.event.created_at.date() for record in records}
+        days = {record.day for record in records}
         gone = await self._archived_days(days)
         if gone:
             return await self._without_archived(records, gone)
@@ -217,24 +228,22 @@ class PostgresUsageStore:
                 self._chain.node,
             )
 
-    async def _copy(self, records: Sequence[UsageRecord], days: set[date]) -> int:
+    async def _copy(self, records: Sequence[Record], days: set[date]) -> int:
         places = {day: place for place, day in enumerate(sorted(days), start=1)}
 
         async def copy(connection: _Connection) -> None:
             await connection.execute(_MAKE_SCRATCH)
-            await connection.copy_records_to_table(
+            await connection.copy_to_table(
                 _SCRATCH,
                 schema_name="pg_temp",
-                columns=_WRITTEN,
-                records=(
-                    (*one.row(), None, places[one.event.created_at.date()])
-                    for one in records
-                ),
+                columns=_COPIED,
+                source=_rows(records, places),
+                format="binary",
             )
 
         async def insert(connection: _Connection, state: State) -> list[Batch]:
             await connection.execute(tiers.make_stale(days))
-            if any(one.event.usage.source is UsageSource.REPORTED for one in records):
+            if any(map(_is_reported, records)):
                 await connection.execute(_NOTE_REPORTED, UsageSource.REPORTED.value)
                 await connection.execute(_DROP_REPEATED, UsageSource.REPORTED.value)
             found = await connection.fetch(_INSERT_NEW, state.chain, state.seal)
@@ -302,20 +311,37 @@ class PostgresUsageStore:
                     log.warning("no partition", day=str(day), why=_brief(error))
 
     async def _without_archived(
-        self, records: Sequence[UsageRecord], gone: set[date]
+        self, records: Sequence[Record], gone: set[date]
     ) -> Written:
         """Write the others; a second copy of what is archived would count twice."""
         written = Written()
         for record in records:
-            if record.event.created_at.date() in gone:
+            if record.day in gone:
                 written += await self._give_up(record, "its day is archived")
-        others = [one for one in records if one.event.created_at.date() not in gone]
+        others = [one for one in records if one.day not in gone]
         return written + await self.write(others)
 
-    async def _give_up(self, record: UsageRecord, reason: str) -> Written:
-        log.error("record not written", id=str(record.event.id), why=reason)
+    async def _give_up(self, record: Record, reason: str) -> Written:
+        log.error("record not written", id=str(UUID(int=record.id)), why=reason)
         await self.quarantine([misfit_of(record, reason)])
         return Written(quarantined=1)
+
+
+async def _rows(
+    records: Iterable[Record], places: Mapping[date, int]
+) -> AsyncIterator[bytes]:
+    """The content of the scratch table, in the order of _COPIED."""
+    begin = copied.count(len(_COPIED))
+    ends = {day: copied.int8(place) for day, place in places.items()}
+    for some in copied.stream(begin + one.copied() + ends[one.day] for one in records):
+        yield some
+
+
+def _is_reported(record: Record) -> bool:
+    return (
+        isinstance(record, UsageRecord)
+        and record.event.usage.source is UsageSource.REPORTED
+    )
 
 
 def _day(at: datetime) -> date:
@@ -362,8 +388,8 @@ def _ledger_errors() -> Iterator[None]:
             yield
     except DatabaseUnavailable as error:
         raise LedgerUnavailable(str(error)) from error
-    except (OverflowError, TypeError, ValueError) as error:
-        # COPY is encoded on our side, and asyncpg lets the encoder's error through.
+    except (AttributeError, TypeError, ValueError, struct.error) as error:
+        # COPY is encoded on our side (`copied`).
         raise DatabaseRejected(str(error)) from error
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -15,15 +15,19 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.clock import FakeClock
-from runtime.contracts import UsageSource
+from runtime.contracts import ACCESS_LOG_ATTRIBUTES, LOG_SEPARATOR, UsageSource
 from runtime.migrations import migrate
 from runtime.postgres import version_table
-from tests.builders_ledger import START, a_ledger, a_record, a_store
+from tests.builders_ledger import START, a_ledger, a_record, a_request, a_store
 from usage_sink.errors import LedgerUnavailable
 from usage_sink.events import Usage
+from usage_sink.intake import Intake
 from usage_sink.partitions import keep_partitions, make_partitions
-from usage_sink.records import Misfit, UsageRecord
+from usage_sink.plain import PlainRecord, Record
+from usage_sink.pricing import PricesInForce
+from usage_sink.records import COLUMNS, Misfit, UsageRecord
 from usage_sink.schema import metadata
+from usage_sink.segments import Entry, Kind, Position
 from usage_sink.store import MemoryUsageStore, UsageStore, Written
 
 POISON = UUID(int=13)
@@ -87,6 +91,45 @@ async def test_nothing_to_write_is_fine(store: UsageStore) -> None:
 
 
 class TestInPostgres:
+    async def test_a_row_holds_what_its_record_says(self, ledger: asyncpg.Pool) -> None:
+        usual = {
+            **dict.fromkeys(ACCESS_LOG_ATTRIBUTES, "-"),
+            "start": "1795339815.000001",
+            "status": "404",
+            "duration_ms": "12",
+            "bytes_received": "0",
+            "bytes_sent": "211",
+            "user_id": "ädä",
+            "path": '/a/"b"',
+            "limits": "60;59;07;a|10;9;8;b",
+            "service": "core",
+        }
+        bodies = [
+            LOG_SEPARATOR.join((usual | {"id": str(uuid4()), **change}).values())
+            for change in ({}, {"upstream_ms": "7"}, {"user_id": "-"}, {"ai": "true"})
+        ]
+        names = ",".join(ACCESS_LOG_ATTRIBUTES)
+        payload = a_request(*((one, {}) for one in bodies), fields=names)
+        intake = Intake(PricesInForce(FakeClock(), 0), region="eu", version="1")
+        items = intake.read(
+            Entry(Kind.OTLP, 0.0, payload.SerializeToString(), Position(1, 0))
+        )
+        records: list[Record] = [
+            *(one for one in items if isinstance(one, PlainRecord)),
+            a_record(usage=Usage(UsageSource.PROVIDER, 5, 3, 2, 1, 0), model="m"),
+            a_record(bytes_sent=2**63 - 1, duration_ms=2**31 - 1, route="r", role="x"),
+        ]
+        assert len(records) == 6
+
+        assert await a_store(ledger).write(records) == Written(new=6)
+
+        found = await ledger.fetch(f"SELECT {', '.join(COLUMNS)} FROM usage_logs")
+        by_id = {row["id"]: [*row.values()] for row in found}
+        for record in records:
+            said, kept = [*record.whole().row()], by_id[UUID(int=record.id)]
+            assert json.loads(kept.pop()) == json.loads(said.pop())
+            assert kept == said
+
     async def test_two_sinks_with_the_same_batch_write_one_row_each(
         self, ledger: asyncpg.Pool
     ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from envoy.service.accesslog.v3 import als_pb2
 
 from control.xds.deployment import LogTransport
-from runtime.contracts import ACCESS_LOG_ATTRIBUTES, USAGE_HEADERS
+from runtime.contracts import ACCESS_LOG_ATTRIBUTES, LOG_OWN, USAGE_HEADERS
 from runtime.grpc_server import GrpcServer, RpcError, RpcStatus, Stream, Unary
 from runtime.metrics import Metrics
 from runtime.settings import Address
@@ -91,6 +91,8 @@ async def test_an_entry_has_every_attribute_and_arrives_in_time(
     silent = {one for one in ACCESS_LOG_ATTRIBUTES if one not in entry}
     assert silent <= {*SILENT, *(f"usage_{one}" for one in USAGE_HEADERS)}
     assert set(entry) <= set(ACCESS_LOG_ATTRIBUTES)
+    if transport is LogTransport.OTLP:
+        assert tuple(entry)[: len(LOG_OWN)] == LOG_OWN
     assert node == "envoy-1"
     assert entry["id"] == answer.headers["x-request-id"]
     assert entry["path"] == "/ai/openai/stream"

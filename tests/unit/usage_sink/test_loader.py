@@ -15,8 +15,8 @@ from runtime.metrics import Metrics
 from usage_sink.errors import LedgerUnavailable
 from usage_sink.intake import Intake, Said, from_entries
 from usage_sink.loader import BatchLimits, Loader
+from usage_sink.plain import Record
 from usage_sink.pricing import PricesInForce
-from usage_sink.records import UsageRecord
 from usage_sink.segments import Kind
 from usage_sink.spool import Bounds, Spool
 from usage_sink.store import MemoryUsageStore, Written
@@ -54,7 +54,7 @@ class GatedStore(MemoryUsageStore):
         self.failures: list[Exception] = []
         self.changed = asyncio.Event()
 
-    async def write(self, records: Sequence[UsageRecord]) -> Written:
+    async def write(self, records: Sequence[Record]) -> Written:
         self.is_writing.set()
         await self.gate.wait()
         if self.failures:
@@ -81,7 +81,7 @@ class Rig:
         self.folder = folder
         self.metrics = Metrics()
         self.store = GatedStore()
-        self.observed: list[UsageRecord] = []
+        self.observed: list[Record] = []
         self.prices_clock = FakeClock()
         self.prices_wait_s = 0.0
         self.rows = 100
@@ -132,7 +132,7 @@ async def test_what_is_appended_is_written_and_then_forgotten(rig: Rig) -> None:
         await rig.store.has(5)
 
     assert rig.store.ids == set(sent)
-    assert {record.event.id for record in rig.observed} == set(sent)
+    assert {record.whole().event.id for record in rig.observed} == set(sent)
     async with rig.running() as (spool, _):
         assert spool.oldest_pending() is None
 
@@ -207,8 +207,8 @@ async def test_a_record_that_makes_the_store_fail_does_not_hold_up_others(
     sent = ids(4)
 
     class Faulty(GatedStore):
-        async def write(self, records: Sequence[UsageRecord]) -> Written:
-            if sent[2] in {record.event.id for record in records}:
+        async def write(self, records: Sequence[Record]) -> Written:
+            if sent[2] in {record.whole().event.id for record in records}:
                 raise RuntimeError("a fault of ours")
             return await super().write(records)
 
@@ -276,8 +276,8 @@ async def test_a_batch_that_overtakes_another_does_not_vouch_for_it(rig: Rig) ->
     sent = ids(2)
 
     class Overtaken(GatedStore):
-        async def write(self, records: Sequence[UsageRecord]) -> Written:
-            is_first = any(one.event.id == sent[0] for one in records)
+        async def write(self, records: Sequence[Record]) -> Written:
+            is_first = any(one.whole().event.id == sent[0] for one in records)
             if is_first and not rig.is_ledger_whole:
                 raise LedgerUnavailable("for this one only")
             return await super().write(records)

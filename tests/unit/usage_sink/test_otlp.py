@@ -7,24 +7,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.contracts import LOG_FIELDS, LOG_SEPARATOR
+from runtime.contracts import LOG_SEPARATOR
+from tests.builders_ledger import a_request
 from usage_sink import otlp
-
-
-def a_request(*records: tuple[str, dict[str, str]], fields: str | None = None) -> Any:
-    """Records of a body and attributes of their own."""
-    request: Any = otlp.ExportRequest()
-    logs = request.resource_logs.add()
-    logs.resource.attributes.add(key="node_name").value.string_value = "node-1"
-    if fields is not None:
-        logs.resource.attributes.add(key=LOG_FIELDS).value.string_value = fields
-    scope = logs.scope_logs.add()
-    for body, attributes in records:
-        record = scope.log_records.add()
-        record.body.string_value = body
-        for key, value in attributes.items():
-            record.attributes.add(key=key).value.string_value = value
-    return request
 
 
 def read(request: Any) -> list[tuple[str, dict[str, str]]]:
