@@ -1,20 +1,21 @@
 """A connection to one Redis server for commands that travel together.
 
-The driver opens it: address, TLS, login and name are as in every other connection.
-What is sent and answered then goes without the driver's streams, locks and timers,
-which cost more than a decision does.
+Address, TLS, login and name are those of the driver's own connections. What is sent
+and answered goes without the driver's streams, locks and timers, which cost more than a
+decision does.
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
-from redis._parsers import BaseParser
-from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio import Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection, Connection, DefaultParser
 from redis.exceptions import ConnectionError as Lost
+from redis.exceptions import TimeoutError as Late
 
 from runtime.redis import Command
 
@@ -43,7 +44,7 @@ class Line:
         """
         wire = self._wire
         if wire is None or wire.is_lost:
-            # The driver wants a task of its own for its timeouts.
+            # A deadline is a task's, and whoever carries may be none.
             wire = await asyncio.create_task(self._open())
         try:
             return await wire.ask(commands)
@@ -59,14 +60,59 @@ class Line:
         async with self._opening:
             if self._wire is None or self._wire.is_lost:
                 pool = self._client.connection_pool
-                connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+                like = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
                 try:
-                    await connection.connect()
-                except BaseException:
-                    await connection.disconnect(nowait=True)
-                    raise
-                self._wire = _Wire(connection)
+                    async with asyncio.timeout(like.socket_connect_timeout):
+                        self._wire = await _opened(like)
+                except TimeoutError as error:
+                    raise Late("not connected in time") from error
+                except OSError as error:
+                    raise Lost(f"not connected: {error}") from error
             return self._wire
+
+
+async def _opened(like: AbstractConnection) -> "_Wire":
+    """To where `like` would connect, logged in as it would be; it is left unused."""
+    wire = await _connected(like)
+    try:
+        answers = await wire.ask(_greeting(like))
+    except asyncio.CancelledError:
+        wire.cut()
+        raise
+    for answer in answers:
+        if isinstance(answer, Exception):
+            wire.cut()
+            raise answer
+    return wire
+
+
+async def _connected(like: AbstractConnection) -> "_Wire":
+    loop = asyncio.get_running_loop()
+    if isinstance(like, UnixDomainSocketConnection):
+        _, wire = await loop.create_unix_connection(_Wire, like.path)
+        return wire
+    if not isinstance(like, Connection):
+        raise TypeError(f"no way to open a {type(like).__name__}")
+    tls = like.ssl_context.get() if isinstance(like, SSLConnection) else None
+    transport, wire = await loop.create_connection(_Wire, like.host, like.port, ssl=tls)
+    if like.socket_keepalive:
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        options: Any = like.socket_keepalive_options  # its stub says: an object
+        for option, value in options.items():
+            raw.setsockopt(socket.IPPROTO_TCP, option, value)
+    return wire
+
+
+def _greeting(like: AbstractConnection) -> list[Command]:
+    """By https://redis.io/docs/latest/commands/hello (Redis 6 and later)."""
+    hello: Command = ("HELLO", like.protocol)
+    if like.username or like.password:
+        hello += ("AUTH", like.username or "default", like.password or "")
+    if like.client_name:
+        hello += ("SETNAME", like.client_name)
+    # A user may not be allowed to choose what is chosen already.
+    return [hello, ("SELECT", like.db)] if like.db else [hello]
 
 
 class _Batch:
@@ -79,37 +125,35 @@ class _Batch:
 
 
 class _Wire(asyncio.Protocol):
-    """Takes over what a connection of the driver has opened."""
+    """One connection: what is sent and what is answered."""
 
-    def __init__(self, connection: AbstractConnection) -> None:
-        # The driver has no other way to hand its transport over.
-        writer = connection._writer  # noqa: SLF001
-        connection._writer = connection._reader = None  # noqa: SLF001
-        if writer is None:
-            raise Lost("closed before it was used")
+    _transport: asyncio.Transport
+
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._writer = writer
         self._reader = hiredis.Reader(
             protocolError=Lost,
-            replyError=BaseParser.parse_error,
+            replyError=DefaultParser.parse_error,
             notEnoughData=_MORE,
         )
         self._asked: deque[_Batch] = deque()
-        writer.transport.set_protocol(self)
 
     @property
     def is_lost(self) -> bool:
-        return self._writer.transport.is_closing()
+        return self._transport.is_closing()
 
     def ask(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
         done = self._loop.create_future()
         self._asked.append(_Batch(len(commands), done))
-        self._writer.write(b"".join(map(_pack, commands)))
+        self._transport.write(b"".join(map(_pack, commands)))
         return done
 
     def cut(self) -> None:
         """Whoever still waits is told that the connection is lost."""
-        self._writer.transport.abort()
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         try:

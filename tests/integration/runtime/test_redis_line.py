@@ -35,9 +35,9 @@ async def a_line(url: str) -> AsyncIterator[Line]:
 
 @asynccontextmanager
 async def a_peer(
-    peer: Peer, context: ssl.SSLContext | None = None
+    peer: Peer, context: ssl.SSLContext | None = None, path: Path | None = None
 ) -> AsyncIterator[str]:
-    """Says what it likes, and is waited for; gives its host and port."""
+    """Says what it likes, and is waited for; gives its host and port, or its path."""
     running: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,10 +48,13 @@ async def a_peer(
         finally:
             await closed(writer)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    if path is None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    else:
+        server, place = await asyncio.start_unix_server(serve, path), str(path)
     async with server:
-        port = server.sockets[0].getsockname()[1]
-        yield f"127.0.0.1:{port}"
+        yield place
         await asyncio.wait_for(asyncio.gather(*running), 5)
 
 
@@ -180,6 +183,66 @@ async def test_it_logs_in_as_the_url_says(redis_url: str, redis_client: Redis) -
 
     assert echo == b"a"
     assert type(denied).__name__ == "NoPermissionError"
+
+
+async def test_it_is_known_by_its_name_and_uses_the_database_of_the_url(
+    redis_url: str, redis_client: Redis
+) -> None:
+    await redis_client.execute_command("SELECT", 3)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    await redis_client.set("line:here", "3")
+    async with a_line(urlunsplit(urlsplit(redis_url)._replace(path="/3"))) as line:
+        found, name = await line.carry([("GET", "line:here"), ("CLIENT", "GETNAME")])
+    async with a_line(urlunsplit(urlsplit(redis_url)._replace(path="/999"))) as line:
+        with pytest.raises(RedisUnavailable), wrap_errors():
+            await line.carry([("ECHO", "a")])
+
+    assert (found, name) == (b"3", b"hubgate")
+
+
+async def test_a_wrong_password_is_no_connection(redis_url: str) -> None:
+    place = urlsplit(redis_url).netloc.rpartition("@")[2]
+    for login in (":wrong@", "nobody:wrong@", ""):
+        async with a_line(f"redis://{login}{place}/0") as line:
+            with pytest.raises(RedisUnavailable), wrap_errors():
+                await line.carry([("ECHO", "a")])
+
+
+async def test_it_goes_by_a_socket_of_this_machine(
+    redis_url: str, tmp_path: Path
+) -> None:
+    path, password = tmp_path / "redis.sock", urlsplit(redis_url).password
+    async with (
+        a_peer(through(redis_url), path=path) as place,
+        a_line(f"unix://:{password}@{place}?db=2") as line,
+    ):
+        answers = await line.carry([("ECHO", "a"), ("CLIENT", "INFO")])
+
+    assert answers[0] == b"a"
+    assert b" db=2 " in answers[1]
+
+
+async def test_nobody_is_a_lost_connection(tmp_path: Path) -> None:
+    for url in (f"unix://{tmp_path}/nobody.sock", "redis://127.0.0.1:1/0"):
+        async with a_line(url) as line:
+            with pytest.raises(RedisError, match="not connected"):
+                await line.carry([("ECHO", "a")])
+
+
+async def test_who_does_not_greet_in_time_is_let_go() -> None:
+    gone = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            pass
+        gone.set()
+
+    async with a_peer(silent) as place:
+        client = runtime_redis.connect(f"redis://{place}/0", timeout_s=0.1)
+        with pytest.raises(RedisUnavailable), wrap_errors():
+            await Line(client).carry([("ECHO", "a")])
+        async with asyncio.timeout(5):
+            await gone.wait()
+        await client.aclose()
 
 
 async def test_it_speaks_tls_and_looks_at_the_certificate(
