@@ -11,10 +11,11 @@ from pathlib import Path
 import redis.asyncio
 
 from local import postgres, valkey
+from local.child import Spec
 from local.console import Console, Style
 from local.guard import Guard
 from local.ports import free_ports
-from local.processes import Spec, Supervisor
+from local.processes import Supervisor
 from local.shares import ANY, Share
 
 _REDIS_TIMEOUT_S = 2.0

@@ -7,10 +7,10 @@ from dataclasses import replace
 from string import Template
 
 from local import binaries, probes
+from local.child import Spec
 from local.envoy import CLUSTER, StackRoom, admin_placeholders, new_incarnation
 from local.files import write_private
 from local.plan import AUDIT_FILE, Plan
-from local.processes import Spec
 from local.settings import packaged_bootstrap
 from runtime.clock import SystemClock
 from runtime.settings import Address

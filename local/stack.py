@@ -5,8 +5,7 @@ import contextlib
 import os
 import resource
 import secrets
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from local.guard import Guard
 from local.plan import Plan
 from local.processes import Supervisor
 from local.settings import Settings
+from local.signals import signals, unless
 from local.state import DataDir, Lock, write_state
 from local.together import side_by_side
 
@@ -57,9 +57,9 @@ async def run(settings: Settings, show: Show) -> None:
     console = Console(_style(settings))
     stack = Stack(settings, console)
     try:
-        async with _signals(stack.kill) as stop:
+        async with signals(stack.kill) as stop:
             try:
-                ready = await _unless(stop, stack.start())
+                ready = await unless(stop, stack.start())
                 if ready is not None:
                     console.ready(show(ready))
                     await stop.wait()
@@ -260,44 +260,6 @@ async def _reachable(check: Awaitable[None], variable: str) -> None:
             f"the server of {variable} does not answer ({error}): correct it, or unset"
             " it to use the embedded one"
         ) from error
-
-
-async def _unless(
-    stop: asyncio.Event, work: Awaitable[dict[str, Any]]
-) -> dict[str, Any] | None:
-    """The result of the work; None when a signal came first."""
-    working = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if working.done():
-        return working.result()
-    working.cancel()
-    await asyncio.wait({working})
-    return None
-
-
-@contextlib.asynccontextmanager
-async def _signals(kill: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
-    """Set the event at the first signal; a second one kills at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
-        numbers.append(signal.SIGHUP)
-
-    def on_signal() -> None:
-        if stop.is_set():
-            kill()
-        stop.set()
-
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield stop
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 def _raise_open_files() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from local.child import Spec
 from local.console import Console, Style
-from local.processes import Spec, Supervisor
+from local.processes import Supervisor
 from local.shares import Share, usable
 
 pytestmark = pytest.mark.integration

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from local import watchdog
+from local.child import Spec
 from local.console import Console, Style
 from local.errors import StartError
-from local.processes import Spec, Supervisor
+from local.processes import Supervisor
 from local.shares import Share
 
 pytestmark = pytest.mark.integration

@@ -19,7 +19,8 @@ _SUPERVISOR = """
 import asyncio, os, pathlib, sys
 from local.console import Console, Style
 from local.guard import Guard
-from local.processes import Spec, Supervisor
+from local.child import Spec
+from local.processes import Supervisor
 
 PARENT = '''
 import os, signal

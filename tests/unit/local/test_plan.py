@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from local import services
+from local.child import Spec
 from local.errors import LocalError
 from local.plan import Plan
 from local.ports import Ports
-from local.processes import Spec
 from local.settings import Settings
 from local.state import DataDir
 
