@@ -18,8 +18,7 @@ USERS: Final = 10_000
 _INDEXES: Final = {
     "usage_logs_user_id_created_at": "(user_id, created_at)",
     "usage_logs_service_created_at": "(service, created_at)",
-    "usage_logs_model_created_at": "(model, created_at)",
-    "usage_logs_user_id_service": "(user_id, service)",
+    "usage_logs_model_created_at": "(model, created_at) WHERE model IS NOT NULL",
 }
 
 # `kind` decides service, model and route together, as in life.

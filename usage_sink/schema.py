@@ -149,7 +149,12 @@ usage_logs = Table(
     Index("usage_logs_created_at_id", "created_at", "id"),
     Index("usage_logs_user_id_created_at", "user_id", "created_at"),
     Index("usage_logs_service_created_at", "service", "created_at"),
-    Index("usage_logs_model_created_at", "model", "created_at"),
+    Index(
+        "usage_logs_model_created_at",
+        "model",
+        "created_at",
+        postgresql_where=text("model IS NOT NULL"),
+    ),
     Index(
         "usage_logs_failed",
         "created_at",
@@ -157,7 +162,6 @@ usage_logs = Table(
         # As PostgreSQL tells it, and as `control.usage_sql` says it.
         postgresql_where=text("status >= 400 OR outcome <> 'ok'::text"),
     ),
-    Index("usage_logs_user_id_service", "user_id", "service"),
     postgresql_partition_by="RANGE (created_at)",
 )
 

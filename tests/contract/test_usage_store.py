@@ -143,6 +143,28 @@ class TestInPostgres:
         assert sum(result.new for result in results) == 500
         assert await ledger.fetchval("SELECT count(*) FROM usage_logs") == 500
 
+    async def test_what_is_sent_again_and_again_leaves_nothing_behind(
+        self, ledger: asyncpg.Pool
+    ) -> None:
+        store, batch = a_store(ledger), [a_record() for _ in range(200)]
+
+        async def size() -> int:
+            return int(
+                await ledger.fetchval(
+                    "SELECT sum(pg_relation_size(relid)) "
+                    "FROM pg_partition_tree('usage_logs') WHERE isleaf"
+                )
+            )
+
+        await store.write(batch)
+        of_one = await size()
+        for _ in range(20):
+            assert await store.write(batch) == Written(known=200)
+
+        # One of them was written in vain: then it was known that they are there.
+        assert await size() <= 2 * of_one
+        assert await store.write([a_record()]) == Written(new=1)
+
     async def test_batches_that_are_sent_together_are_sealed_one_after_the_other(
         self, ledger: asyncpg.Pool
     ) -> None:
