@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -20,7 +19,7 @@ from ratelimit.store import (
 )
 from ratelimit.store_redis import RedisCounterStore
 from ratelimit.window import SUB_WINDOWS, part_ms
-from runtime.clock import FakeClock, SystemClock
+from runtime.clock import SystemClock
 from runtime.metrics import Metrics
 
 WINDOW_MS = 60_000
@@ -251,57 +250,3 @@ async def test_memory_and_redis_agree_on_the_same_history(
             theirs.admitted,
             theirs.counts[0].used,
         )
-
-
-@pytest.mark.parametrize("seed", range(5))
-async def test_no_window_ever_admits_more_than_the_limit(seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311 - a trace, not a secret
-    clock = FakeClock()
-    store, limit = MemoryCounterStore(clock), 60
-    admitted: deque[float] = deque()
-    total = 0
-    for _ in range(4000):
-        clock.advance(rng.expovariate(6))
-        if (await store.charge([charge(limit=limit)])).admitted:
-            total += 1
-            admitted.append(clock.now())
-        while admitted and admitted[0] <= clock.now() - WINDOW_MS / 1000:
-            admitted.popleft()
-
-        assert len(admitted) <= limit
-    minutes = 4000 / 6 / 60
-    assert total >= 0.95 * limit * minutes
-
-
-async def test_waiting_exactly_as_told_is_always_enough() -> None:
-    rng = random.Random(3)  # noqa: S311 - a trace, not a secret
-    clock = FakeClock()
-    store = MemoryCounterStore(clock)
-    waits = 0
-    for _ in range(2000):
-        clock.advance(rng.expovariate(20))
-        one = charge(limit=10, hits=rng.randrange(1, 4))
-        outcome = await store.charge([one])
-        if not outcome.admitted:
-            waits += 1
-            clock.advance(outcome.counts[0].retry_ms / 1000)
-            assert (await store.charge([one])).admitted
-    assert waits > 10
-
-
-async def test_a_clock_that_steps_back_admits_nothing_extra() -> None:
-    clock = FakeClock()
-    store = MemoryCounterStore(clock)
-    for _ in range(3):
-        await store.charge([charge()])
-    clock.advance(-30)
-
-    assert not (await store.charge([charge()])).admitted
-
-
-async def test_memory_holds_no_more_counters_than_it_may() -> None:
-    store = MemoryCounterStore(FakeClock(), max_keys=10)
-    for number in range(100):
-        await store.charge([charge(f"k{number}")])
-
-    assert len(store) == 10
