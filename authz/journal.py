@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from authz.lines import known, quoted_or_null, template
 from runtime.clock import Clock
-from runtime.contracts import ADMISSION_FIELDS, JOURNAL_SUFFIX
+from runtime.contracts.access_log import ADMISSION_FIELDS, JOURNAL_SUFFIX
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
 from runtime.values import value
@@ -33,7 +33,7 @@ _LINE: Final = template(ADMISSION_FIELDS, {})
 
 @value
 class Admission:
-    """A request that was let pass: contracts.ADMISSION_FIELDS, in their order."""
+    """A request that was let pass: ADMISSION_FIELDS, in their order."""
 
     id: str | None = None
     start: str | None = None

@@ -4,7 +4,7 @@ import random
 from typing import Any
 from uuid import UUID
 
-from runtime.contracts import (
+from runtime.contracts.access_log import (
     ACCESS_LOG_ATTRIBUTES,
     LOG_FIELDS,
     LOG_FREE_TEXTS,

@@ -10,7 +10,7 @@ from envoy.extensions.access_loggers.open_telemetry.v3 import (
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 
 from control.xds.access_log import PLAIN
-from runtime import contracts
+from runtime.contracts.access_log import LOG_SEPARATOR
 
 _FILTER: Final = "envoy.filters.http."
 #: Is given the bootstrap and its listener's HttpConnectionManager.
@@ -69,8 +69,8 @@ def without_texts(*parts: str) -> Change:
                 config = otlp_pb2.OpenTelemetryAccessLogConfig.FromString(
                     log.typed_config.value
                 )
-                texts = config.body.string_value.split(contracts.LOG_SEPARATOR)
-                config.body.string_value = contracts.LOG_SEPARATOR.join(
+                texts = config.body.string_value.split(LOG_SEPARATOR)
+                config.body.string_value = LOG_SEPARATOR.join(
                     text for text in texts if not is_left_out(text)
                 )
                 kept = [

@@ -11,9 +11,9 @@ from typing import Final, Protocol
 
 from control.limits import PER_SECONDS, RateLimit, role_rules, route_rules
 from control.model import GatewayConfig
-from runtime.contracts import (
+from runtime.contracts import ROLE_GUEST
+from runtime.contracts.redis_keys import (
     RATE_LIMIT_OF_ROLE,
-    ROLE_GUEST,
     rate_limit_key,
     rate_limit_of_route,
     rate_limit_scope,

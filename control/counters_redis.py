@@ -6,7 +6,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from control.counters import Counted, CountersUnavailable, Limit
-from runtime.contracts import RATE_LIMIT_PARTS
+from runtime.contracts.redis_keys import RATE_LIMIT_PARTS
 from runtime.redis import RedisUnavailable, Script
 
 _SCRIPT = Path(__file__).with_name("limit_counters.lua")

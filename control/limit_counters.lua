@@ -1,6 +1,6 @@
 -- What limits have counted so far; only reads, so that asking costs nothing.
 --
--- KEYS[i]  counter i, as contracts.py describes it
+-- KEYS[i]  counter i, as redis_keys.py describes it
 -- ARGV     parts of a window, then for each counter its window in ms
 -- returns  for each counter: hits in its window, ms until the oldest of them leaves
 

@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from control.registry import Registration, RegistryUnavailable, Seen
-from runtime.contracts import REGISTRY_KEY
+from runtime.contracts.redis_keys import REGISTRY_KEY
 from runtime.redis import RedisUnavailable, Script, wrap_errors
 
 #: Longer than any control needs to hear of a removal.

@@ -12,7 +12,7 @@ from uuid import UUID
 from control.completeness import Minute, Range, Watermark
 from control.usage import TOTALS, Sort, Totals, UsageFilter, UsageQuery, UsageRow
 from runtime.clock import Clock
-from runtime.contracts import blacklist_token_key, blacklist_user_key
+from runtime.contracts.redis_keys import blacklist_token_key, blacklist_user_key
 
 
 class StoreUnavailable(Exception):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from redis.asyncio import Redis
 
 from control.store import RevocationsUnavailable
-from runtime.contracts import blacklist_token_key, blacklist_user_key
+from runtime.contracts.redis_keys import blacklist_token_key, blacklist_user_key
 from runtime.redis import RedisUnavailable, wrap_errors
 
 

@@ -9,7 +9,7 @@ import jwt
 
 from control.errors import invalid
 from control.parse import Problem
-from runtime.contracts import blacklist_user_key
+from runtime.contracts.redis_keys import blacklist_user_key
 from runtime.identity.tokens import Checks
 
 ALGORITHM = "HS256"

@@ -3,7 +3,7 @@
 import ipaddress
 from functools import lru_cache
 
-from runtime.contracts import rate_limit_user
+from runtime.contracts.redis_keys import rate_limit_user
 from runtime.values import value
 
 _IPV6_PREFIX = 64

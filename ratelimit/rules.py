@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 from ratelimit.callers import Caller, subject
 from ratelimit.store import Charge, Mode
-from runtime.contracts import (
+from runtime.contracts import ROLE_GUEST
+from runtime.contracts.redis_keys import (
     RATE_LIMIT_OF_ROLE,
-    ROLE_GUEST,
     rate_limit_key,
     rate_limit_of_route,
     rate_limit_scope,

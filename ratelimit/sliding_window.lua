@@ -1,7 +1,7 @@
 -- Sliding windows of many callers: a caller's are checked together, and charged
 -- together or not at all, whatever becomes of the others.
 --
--- KEYS     counters, one caller's after the other's, as contracts.py describes them
+-- KEYS     counters, one caller's after the other's, as redis_keys.py describes them
 -- ARGV[1]  sub-windows per window
 -- ARGV[2]  for each key two bytes, high first: which kind of charge, from 1, and
 --          0x8000 where another caller begins

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from ratelimit.lane import DEADLINE_S, Lane
 from ratelimit.store import Charge, Outcome
 from ratelimit.window import SUB_WINDOWS, Count
-from runtime.contracts import rate_limit_key
+from runtime.contracts.redis_keys import rate_limit_key
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
 from runtime.redis import (

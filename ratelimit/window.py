@@ -14,7 +14,7 @@ over both.
 
 from collections.abc import Sequence
 
-from runtime.contracts import RATE_LIMIT_PARTS
+from runtime.contracts.redis_keys import RATE_LIMIT_PARTS
 from runtime.values import value
 
 SUB_WINDOWS = RATE_LIMIT_PARTS

@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from runtime.contracts import CONFIG_CHANNEL, config_key
+from runtime.contracts.redis_keys import CONFIG_CHANNEL, config_key
 from runtime.logs import get_logger
 from runtime.redis import RedisUnavailable, wrap_errors
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from runtime.clock import Clock, FakeClock
-from runtime.contracts import LOG_FIELDS
+from runtime.contracts.access_log import LOG_FIELDS
 from runtime.postgres import connect_pool
 from usage_sink import otlp
 from usage_sink.chain import Chain

@@ -15,13 +15,8 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
-from runtime.contracts import (
-    LOG_LIMITS,
-    QUERY_NAMES,
-    QUERY_VALUE,
-    Outcome,
-    UsageSource,
-)
+from runtime.contracts import Outcome, UsageSource
+from runtime.contracts.access_log import LOG_LIMITS, QUERY_NAMES, QUERY_VALUE
 from runtime.values import value
 from usage_sink.outcome import outcome_of
 from usage_sink.tokens import NOTHING_SAID, SAID_OF_TOKENS, Usage, stream_of, usage_of

@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from runtime.contracts import ADMISSION_FIELDS, Outcome, UsageSource
+from runtime.contracts import Outcome, UsageSource
+from runtime.contracts.access_log import ADMISSION_FIELDS
 from runtime.values import value
 from usage_sink.events import NotARequest, Rejected, Usage, UsageEvent, read
 

@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from runtime.contracts import LOG_FIELDS, LOG_SEPARATOR
+from runtime.contracts.access_log import LOG_FIELDS, LOG_SEPARATOR
 
 EXPORT_PATH: Final = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
@@ -76,7 +76,7 @@ ExportResponse: Final = _message("ExportLogsServiceResponse")
 
 
 def batches(payload: bytes) -> Iterator[tuple[str, str | None, Sequence[Any]]]:
-    """Node, the text of `contracts.LOG_FIELDS` and log records, of each that is there.
+    """Node, the text of `LOG_FIELDS` and log records, of each that is there.
 
     Raises:
         DecodeError: the bytes are no such request.

@@ -1,6 +1,6 @@
 """Requests that are like others before them: most, with little work for each. Pure.
 
-Where a batch lists `contracts.LOG_OWN` first, the rest of a body is one text, the same
+Where a batch lists `LOG_OWN` first, the rest of a body is one text, the same
 for thousands of requests: route, method, status and all that has no value of each
 request's own. What it says in the row is worked out once, by the way that any entry
 goes (`events`, `records`); of each further one only its own texts are read.
@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from runtime.contracts import LOG_OWN, LOG_SEPARATOR
+from runtime.contracts.access_log import LOG_OWN, LOG_SEPARATOR
 from usage_sink import copied, otlp
 from usage_sink.events import (
     MOST_OF_LIMITS,

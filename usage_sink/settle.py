@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.clock import Clock
-from runtime.contracts import JOURNAL_SUFFIX
+from runtime.contracts.access_log import JOURNAL_SUFFIX
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
 from usage_sink.journal import Admission, admissions, payload_of

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from runtime.contracts import (
+from runtime.contracts import UsageSource
+from runtime.contracts.access_log import (
     SSE_CACHE_CREATION,
     SSE_CACHE_READ,
     SSE_CACHED,
@@ -27,7 +28,6 @@ from runtime.contracts import (
     SSE_REASONING,
     SSE_THOUGHTS,
     SSE_TOOL_USE,
-    UsageSource,
 )
 from usage_sink.values import INT4_MAX, Reader
 

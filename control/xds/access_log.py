@@ -1,6 +1,6 @@
 """One record per request, to usage_sink and, beside it, to a file.
 
-All transports carry `contracts.ACCESS_LOG_ATTRIBUTES`, as text, and the query
+All transports carry `ACCESS_LOG_ATTRIBUTES`, as text, and the query
 parameters that the operator listed.
 """
 
@@ -36,9 +36,9 @@ from envoy_data_plane.opentelemetry.proto.common.v1 import (
 from control.edge import Edge
 from control.xds import plain_routes, wire
 from control.xds.deployment import Deployment, LogTransport
-from runtime.contracts import (
+from runtime.contracts import AUTHZ_NAMESPACE, DecisionCalls, limit_counters
+from runtime.contracts.access_log import (
     ACCESS_LOG_ATTRIBUTES,
-    AUTHZ_NAMESPACE,
     LOG_AI_PREFIXES,
     LOG_FIELDS,
     LOG_FREE_TEXTS,
@@ -46,8 +46,6 @@ from runtime.contracts import (
     LOG_SEPARATOR,
     QUERY_NAMES,
     QUERY_VALUE,
-    DecisionCalls,
-    limit_counters,
 )
 
 USAGE_SINK = "usage_sink"

@@ -43,7 +43,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any, Value
 
 from control.xds import wire
-from runtime import contracts
+from runtime.contracts import access_log
 
 MANAGER = "envoy.filters.http.ai_protocol_manager"
 _STREAM = "envoy.filters.http.sse_to_metadata"
@@ -66,30 +66,30 @@ _NAMES = (MANAGER, _STREAM, *(f"{_DECOMPRESSOR}.{name}" for name in _LIBRARIES))
 #: earlier one said: all providers count on from the beginning.
 _NUMBERS = {
     # OpenAI chat completions, in the last event but one
-    "usage.prompt_tokens": contracts.SSE_INPUT,
-    "usage.completion_tokens": contracts.SSE_OUTPUT,
-    "usage.prompt_tokens_details.cached_tokens": contracts.SSE_CACHED,
-    "usage.completion_tokens_details.reasoning_tokens": contracts.SSE_REASONING,
+    "usage.prompt_tokens": access_log.SSE_INPUT,
+    "usage.completion_tokens": access_log.SSE_OUTPUT,
+    "usage.prompt_tokens_details.cached_tokens": access_log.SSE_CACHED,
+    "usage.completion_tokens_details.reasoning_tokens": access_log.SSE_REASONING,
     # OpenAI responses
-    "response.usage.input_tokens": contracts.SSE_INPUT,
-    "response.usage.output_tokens": contracts.SSE_OUTPUT,
-    "response.usage.input_tokens_details.cached_tokens": contracts.SSE_CACHED,
-    "response.usage.output_tokens_details.reasoning_tokens": contracts.SSE_REASONING,
+    "response.usage.input_tokens": access_log.SSE_INPUT,
+    "response.usage.output_tokens": access_log.SSE_OUTPUT,
+    "response.usage.input_tokens_details.cached_tokens": access_log.SSE_CACHED,
+    "response.usage.output_tokens_details.reasoning_tokens": access_log.SSE_REASONING,
     # Anthropic: message_start, then message_delta
-    "message.usage.input_tokens": contracts.SSE_INPUT,
-    "message.usage.output_tokens": contracts.SSE_OUTPUT,
-    "message.usage.cache_read_input_tokens": contracts.SSE_CACHE_READ,
-    "message.usage.cache_creation_input_tokens": contracts.SSE_CACHE_CREATION,
-    "usage.input_tokens": contracts.SSE_INPUT,
-    "usage.output_tokens": contracts.SSE_OUTPUT,
-    "usage.cache_read_input_tokens": contracts.SSE_CACHE_READ,
-    "usage.cache_creation_input_tokens": contracts.SSE_CACHE_CREATION,
+    "message.usage.input_tokens": access_log.SSE_INPUT,
+    "message.usage.output_tokens": access_log.SSE_OUTPUT,
+    "message.usage.cache_read_input_tokens": access_log.SSE_CACHE_READ,
+    "message.usage.cache_creation_input_tokens": access_log.SSE_CACHE_CREATION,
+    "usage.input_tokens": access_log.SSE_INPUT,
+    "usage.output_tokens": access_log.SSE_OUTPUT,
+    "usage.cache_read_input_tokens": access_log.SSE_CACHE_READ,
+    "usage.cache_creation_input_tokens": access_log.SSE_CACHE_CREATION,
     # Gemini, in every event
-    "usageMetadata.promptTokenCount": contracts.SSE_INPUT,
-    "usageMetadata.candidatesTokenCount": contracts.SSE_OUTPUT,
-    "usageMetadata.cachedContentTokenCount": contracts.SSE_CACHED,
-    "usageMetadata.toolUsePromptTokenCount": contracts.SSE_TOOL_USE,
-    "usageMetadata.thoughtsTokenCount": contracts.SSE_THOUGHTS,
+    "usageMetadata.promptTokenCount": access_log.SSE_INPUT,
+    "usageMetadata.candidatesTokenCount": access_log.SSE_OUTPUT,
+    "usageMetadata.cachedContentTokenCount": access_log.SSE_CACHED,
+    "usageMetadata.toolUsePromptTokenCount": access_log.SSE_TOOL_USE,
+    "usageMetadata.thoughtsTokenCount": access_log.SSE_THOUGHTS,
 }
 _MODELS = ("model", "response.model", "message.model", "modelVersion")
 #: What only this provider's events have -> envoy.type.ai.v3.LLMProtocol.
@@ -142,10 +142,10 @@ def _stream_reader() -> SseToMetadata:
         rules=[
             *(_rule(path, _number(key)) for path, key in _NUMBERS.items()),
             *(
-                _rule(path, _constant(contracts.SSE_PROTOCOL, text))
+                _rule(path, _constant(access_log.SSE_PROTOCOL, text))
                 for path, text in _PROTOCOLS.items()
             ),
-            *(_rule(path, _constant(contracts.SSE_FINAL, "1")) for path in _FINAL),
+            *(_rule(path, _constant(access_log.SSE_FINAL, "1")) for path in _FINAL),
             *(_rule(path, _model()) for path in _MODELS),
         ]
     )
@@ -168,7 +168,7 @@ def _rule(path: str, kept: JsonToMetadataKeyValuePair) -> JsonContentParserRuleC
 
 def _number(key: str) -> JsonToMetadataKeyValuePair:
     return JsonToMetadataKeyValuePair(
-        metadata_namespace=contracts.SSE_NAMESPACE,
+        metadata_namespace=access_log.SSE_NAMESPACE,
         key=key,
         type=JsonToMetadataValueType.NUMBER,
     )
@@ -176,7 +176,7 @@ def _number(key: str) -> JsonToMetadataKeyValuePair:
 
 def _constant(key: str, text: str) -> JsonToMetadataKeyValuePair:
     return JsonToMetadataKeyValuePair(
-        metadata_namespace=contracts.SSE_NAMESPACE,
+        metadata_namespace=access_log.SSE_NAMESPACE,
         key=key,
         value=Value(string_value=text),
     )
@@ -184,8 +184,8 @@ def _constant(key: str, text: str) -> JsonToMetadataKeyValuePair:
 
 def _model() -> JsonToMetadataKeyValuePair:
     return JsonToMetadataKeyValuePair(
-        metadata_namespace=contracts.SSE_MODEL_NAMESPACE,
-        key=contracts.SSE_MODEL,
+        metadata_namespace=access_log.SSE_MODEL_NAMESPACE,
+        key=access_log.SSE_MODEL,
         type=JsonToMetadataValueType.STRING,
     )
 

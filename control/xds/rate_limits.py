@@ -28,6 +28,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from control.xds import wire
 from runtime import contracts
+from runtime.contracts.access_log import ACCESS_LOG_ATTRIBUTES
 
 FILTER = "envoy.filters.http.ratelimit"
 CLUSTER = "ratelimit"
@@ -36,7 +37,7 @@ TIMEOUT_S = 0.4
 TRY_S = 0.2
 
 #: The access log's own expression: what is charged is what is recorded.
-_TOKENS = contracts.ACCESS_LOG_ATTRIBUTES["llm_total"]
+_TOKENS = ACCESS_LOG_ATTRIBUTES["llm_total"]
 
 
 def rate_limit(*, some_stand_by: bool) -> RateLimit:

@@ -12,7 +12,8 @@ from local.demo.accounts import ACCOUNTS, Account, sign_in
 from local.demo.answers import Refusal, add_health, answer_in_json
 from local.demo.revocations import Revocations
 from runtime.clock import Clock
-from runtime.contracts import REVOCATION_MARGIN_S, ErrorCode
+from runtime.contracts import ErrorCode
+from runtime.contracts.redis_keys import REVOCATION_MARGIN_S
 from runtime.redis import RedisUnavailable
 
 #: RFC 6749 §5.1: an answer with tokens in it is not for caches.

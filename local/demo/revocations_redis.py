@@ -2,7 +2,7 @@
 
 from redis.asyncio import Redis
 
-from runtime.contracts import blacklist_token_key
+from runtime.contracts.redis_keys import blacklist_token_key
 from runtime.redis import wrap_errors
 
 

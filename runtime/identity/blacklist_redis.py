@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from redis.asyncio import Redis
 
-from runtime.contracts import blacklist_token_key, blacklist_user_key
+from runtime.contracts.redis_keys import blacklist_token_key, blacklist_user_key
 from runtime.identity.blacklist import BlacklistUnavailable, is_revoked
 from runtime.identity.tokens import Claims
 from runtime.identity.verdicts import Answers

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
 from runtime.clock import Clock
-from runtime.contracts import BLACKLIST_PREFIX
+from runtime.contracts.redis_keys import BLACKLIST_PREFIX
 from runtime.identity.blacklist import BlacklistUnavailable
 from runtime.identity.blacklist_redis import Keys, judge, keys_of, read
 from runtime.identity.tokens import Claims

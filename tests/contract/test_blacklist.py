@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from runtime import redis as runtime_redis
 from runtime.clock import SystemClock
-from runtime.contracts import blacklist_token_key, blacklist_user_key
+from runtime.contracts.redis_keys import blacklist_token_key, blacklist_user_key
 from runtime.identity.blacklist import (
     Blacklist,
     BlacklistUnavailable,

@@ -11,7 +11,7 @@ from control.registry import (
 )
 from control.registry_redis import RedisRegistryStore
 from runtime import redis
-from runtime.contracts import REGISTRY_KEY
+from runtime.contracts.redis_keys import REGISTRY_KEY
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,8 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from runtime.clock import FakeClock
-from runtime.contracts import ACCESS_LOG_ATTRIBUTES, LOG_SEPARATOR, UsageSource
+from runtime.contracts import UsageSource
+from runtime.contracts.access_log import ACCESS_LOG_ATTRIBUTES, LOG_SEPARATOR
 from runtime.migrations import migrate
 from runtime.postgres import version_table
 from tests.builders_ledger import START, a_ledger, a_record, a_request, a_store

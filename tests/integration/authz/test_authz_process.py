@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from authz.service import PATH
 from runtime.clock import SystemClock
-from runtime.contracts import blacklist_token_key
+from runtime.contracts.redis_keys import blacklist_token_key
 from tests.builders import SECRET, a_check_request, a_token
 
 pytestmark = pytest.mark.integration

@@ -24,7 +24,7 @@ from authz.sessions import Sessions
 from control.xds.deployment import OnAuthzDown
 from runtime import redis as runtime_redis
 from runtime.clock import SystemClock
-from runtime.contracts import blacklist_token_key, blacklist_user_key
+from runtime.contracts.redis_keys import blacklist_token_key, blacklist_user_key
 from runtime.grpc_server import GrpcServer, Method
 from runtime.identity.blacklist_tracked import TrackedBlacklist
 from runtime.identity.verdicts import Verdicts

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from local.engines import running_valkey
 from runtime import redis as runtime_redis
 from runtime.clock import SystemClock
-from runtime.contracts import blacklist_token_key, blacklist_user_key
+from runtime.contracts.redis_keys import blacklist_token_key, blacklist_user_key
 from runtime.identity.blacklist import BlacklistUnavailable
 from runtime.identity.blacklist_tracked import TrackedBlacklist
 from runtime.identity.tokens import Claims

@@ -9,7 +9,8 @@ import pytest
 from envoy.service.accesslog.v3 import als_pb2
 
 from control.xds.deployment import LogTransport
-from runtime.contracts import ACCESS_LOG_ATTRIBUTES, LOG_OWN, USAGE_HEADERS
+from runtime.contracts import USAGE_HEADERS
+from runtime.contracts.access_log import ACCESS_LOG_ATTRIBUTES, LOG_OWN
 from runtime.grpc_server import GrpcServer, RpcError, RpcStatus, Stream, Unary
 from runtime.metrics import Metrics
 from runtime.settings import Address

@@ -17,7 +17,11 @@ from control.settings import Settings
 from control.tokens import MAX_TTL_S
 from runtime import redis
 from runtime.clock import SystemClock
-from runtime.contracts import blacklist_token_key, blacklist_user_key, config_key
+from runtime.contracts.redis_keys import (
+    blacklist_token_key,
+    blacklist_user_key,
+    config_key,
+)
 from runtime.settings import SettingsError
 from tests.builders import SECRET
 from tests.builders_control import ADMIN_TOKEN, a_config

@@ -14,7 +14,7 @@ from control.store import Status
 from control.xds.deployment import LogTransport
 from control.xds.snapshot import ResourceType
 from control.xds.subscription import Refusal
-from runtime.contracts import ACCESS_LOG_ATTRIBUTES
+from runtime.contracts.access_log import ACCESS_LOG_ATTRIBUTES
 from runtime.grpc_server import GrpcServer
 from runtime.metrics import Metrics
 from runtime.settings import Address

@@ -13,7 +13,7 @@ from local.demo.revocations import MemoryRevocations, Revocations
 from local.demo.revocations_redis import RedisRevocations
 from local.demo.tokens import ACCESS_TTL_S, Signer
 from runtime.clock import SystemClock
-from runtime.contracts import REVOCATION_MARGIN_S, blacklist_token_key
+from runtime.contracts.redis_keys import REVOCATION_MARGIN_S, blacklist_token_key
 from runtime.redis import RedisUnavailable, connect
 
 KEY = b"a key of the demo, thirty-two bytes or more"

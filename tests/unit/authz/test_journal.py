@@ -12,7 +12,7 @@ from authz.authorizer import Authorizer, OnRedisDown
 from authz.journal import Admission, Journal, Limits
 from authz.service import AuthzService
 from runtime.clock import FakeClock
-from runtime.contracts import ADMISSION_FIELDS, JOURNAL_SUFFIX
+from runtime.contracts.access_log import ADMISSION_FIELDS, JOURNAL_SUFFIX
 from runtime.identity.blacklist import MemoryBlacklist
 from runtime.metrics import Metrics
 from tests.builders import NOW, a_check_request, a_token, a_verifier

@@ -10,7 +10,7 @@ from local.demo.auth import AuthDeps, create_app
 from local.demo.revocations import MemoryRevocations
 from local.demo.tokens import ACCESS_TTL_S, Signer
 from runtime.clock import FakeClock
-from runtime.contracts import REVOCATION_MARGIN_S
+from runtime.contracts.redis_keys import REVOCATION_MARGIN_S
 from runtime.redis import RedisUnavailable
 
 KEY = b"a key of the demo, thirty-two bytes or more"

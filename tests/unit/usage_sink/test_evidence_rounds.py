@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime.clock import FakeClock
-from runtime.contracts import JOURNAL_SUFFIX
+from runtime.contracts.access_log import JOURNAL_SUFFIX
 from runtime.metrics import Metrics
 from runtime.settings import Address
 from tests.builders_evidence import NOW, MemorySpool, a_log_line

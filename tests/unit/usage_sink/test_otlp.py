@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.contracts import LOG_SEPARATOR
+from runtime.contracts.access_log import LOG_SEPARATOR
 from tests.builders_ledger import a_request
 from usage_sink import otlp
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.clock import FakeClock
-from runtime.contracts import (
+from runtime.contracts.access_log import (
     ACCESS_LOG_ATTRIBUTES,
     LOG_AI_PREFIXES,
     LOG_OWN,

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.contracts import ACCESS_LOG_ATTRIBUTES, Outcome, UsageSource
+from runtime.contracts import Outcome, UsageSource
+from runtime.contracts.access_log import ACCESS_LOG_ATTRIBUTES
 from usage_sink.events import LimitState, NotARequest, Rejected, Usage, UsageEvent, read
 from usage_sink.values import INT4_MAX, INT8_MAX, instant
 
