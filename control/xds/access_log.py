@@ -64,6 +64,9 @@ BUFFER_BYTES = 56 * 1024
 RETRY_FOR_S = 3600.0
 #: Ends the names of the loggers with fewer attributes.
 PLAIN = "_plain"
+#: No characters of the method. In JSON a command that stands alone becomes a protobuf
+#: value, not a text, and to copy a piece of metadata so takes half of a line's time.
+_NOTHING = "%REQ(:METHOD):0%"
 
 
 def access_logs(deployment: Deployment, edge: Edge) -> list[AccessLog]:
@@ -145,9 +148,13 @@ def _als(attributes: dict[str, str]) -> AccessLog:
 
 
 def _file(path: str, attributes: dict[str, str]) -> AccessLog:
+    texts = {
+        name: f"{text}{_NOTHING}" if "METADATA(" in text else text
+        for name, text in attributes.items()
+    }
     config = FileAccessLog(
         path=path,
-        log_format=SubstitutionFormatString(json_format=wire.text_struct(attributes)),
+        log_format=SubstitutionFormatString(json_format=wire.text_struct(texts)),
     )
     return AccessLog(name="file", typed_config=wire.pack(config))
 

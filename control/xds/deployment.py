@@ -41,7 +41,7 @@ class Deployment:
     sidecars_at_work: int | None = None
 
     @property
-    def some_stand_by(self) -> bool:
-        return self.sidecars_at_work is not None and self.sidecars_at_work < len(
-            self.authz
-        )
+    def asked_first(self) -> int | None:
+        """Of these processes; None: all, since none would stand by."""
+        at_work = self.sidecars_at_work
+        return None if at_work is None or at_work >= len(self.authz) else at_work

@@ -88,9 +88,7 @@ def http_filters(max_request_bytes: int, deployment: Deployment) -> list[HttpFil
         HttpFilter(name=_EXT_AUTHZ, typed_config=wire.pack(_ext_authz(deployment))),
         HttpFilter(
             name=rate_limits.FILTER,
-            typed_config=wire.pack(
-                rate_limits.rate_limit(some_stand_by=deployment.some_stand_by)
-            ),
+            typed_config=wire.pack(rate_limits.rate_limit(deployment.asked_first)),
         ),
         sessions.http_filter(deployment.websocket_on_authz_down),
         HttpFilter(
@@ -161,7 +159,7 @@ def _ext_authz(deployment: Deployment) -> ExtAuthz:
             timeout_s=AUTHZ_TIMEOUT_S[calls],
             retries=2,
             back_off_s=(0.005, AUTHZ_TRY_S[calls]),
-            some_stand_by=deployment.some_stand_by,
+            at_work=deployment.asked_first,
         ),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),

@@ -40,7 +40,7 @@ TRY_S = 0.2
 _TOKENS = ACCESS_LOG_ATTRIBUTES["llm_total"]
 
 
-def rate_limit(*, some_stand_by: bool) -> RateLimit:
+def rate_limit(at_work: int | None) -> RateLimit:
     """The filter of the listener."""
     return RateLimit(
         domain=contracts.RATE_LIMIT_DOMAIN,
@@ -54,7 +54,7 @@ def rate_limit(*, some_stand_by: bool) -> RateLimit:
                 timeout_s=TIMEOUT_S,
                 retries=2,
                 back_off_s=(0.005, TRY_S),
-                some_stand_by=some_stand_by,
+                at_work=at_work,
             ),
         ),
     )

@@ -109,11 +109,12 @@ def grpc_service(
     timeout_s: float,
     retries: int,
     back_off_s: tuple[float, float],
-    some_stand_by: bool = False,
+    at_work: int | None = None,
 ) -> GrpcService:
     """`timeout_s` covers all tries; a retry asks another process when there is one.
 
-    `some_stand_by`: of the processes that are there, a retry asks those.
+    `at_work`: so many processes are asked first; the others, which stand by, when
+    that fails. None: none stands by.
 
     The longest back-off is also what one try may take: Envoy makes it the per-try
     timeout of a gRPC service's retry policy.
@@ -128,14 +129,18 @@ def grpc_service(
             retry_back_off=BackoffStrategy(
                 base_interval=duration(base), max_interval=duration(longest)
             ),
-            retry_host_predicate=[
-                RetryPolicyRetryHostPredicate(
-                    name=PREVIOUS_HOSTS, typed_config=pack(PreviousHostsPredicate())
-                )
-            ],
+            # Envoy compares all of this with itself for every request, most slowly what
+            # is packed. One at work is not asked again before those that stand by.
+            retry_host_predicate=[] if at_work == 1 else [_another_host()],
             host_selection_retry_max_attempts=HOST_TRIES,
-            retry_priority=_others_first() if some_stand_by else None,
+            retry_priority=None if at_work is None else _others_first(),
         ),
+    )
+
+
+def _another_host() -> RetryPolicyRetryHostPredicate:
+    return RetryPolicyRetryHostPredicate(
+        name=PREVIOUS_HOSTS, typed_config=pack(PreviousHostsPredicate())
     )
 
 

@@ -102,8 +102,7 @@ ACCESS_LOG_ATTRIBUTES: Final[dict[str, str]] = {
     "llm_tool_use": f"%CEL({_TOKEN_USAGE}.input_token_details.tool_use_tokens)%",
     "llm_reasoning": f"%CEL({_TOKEN_USAGE}.output_token_details.reasoning_tokens)%",
     "llm_provider_total": f"%CEL({_TOKEN_USAGE}.provider_total_tokens)%",
-    # A JSON object; the space keeps it a text in the file log, too.
-    "sse": f"%DYNAMIC_METADATA({SSE_NAMESPACE})% ",
+    "sse": f"%DYNAMIC_METADATA({SSE_NAMESPACE})%",  # a JSON object
     "sse_model": f"%DYNAMIC_METADATA({SSE_MODEL_NAMESPACE}:{SSE_MODEL}):256%",
     "usage_service": f"%RESP({USAGE_HEADERS['service']})%",
     "usage_model": f"%RESP({USAGE_HEADERS['model']})%",

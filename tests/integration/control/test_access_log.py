@@ -9,13 +9,13 @@ import pytest
 from envoy.service.accesslog.v3 import als_pb2
 
 from control.xds.deployment import LogTransport
-from runtime.contracts import USAGE_HEADERS
+from runtime.contracts import USAGE_HEADERS, DecisionCalls
 from runtime.contracts.access_log import ACCESS_LOG_ATTRIBUTES, LOG_OWN
 from runtime.grpc_server import GrpcServer, RpcError, RpcStatus, Stream, Unary
 from runtime.metrics import Metrics
 from runtime.settings import Address
 from tests.integration.control.envoy_bench import a_bench
-from usage_sink import otlp
+from usage_sink import lines, otlp
 
 pytestmark = pytest.mark.e2e
 
@@ -100,6 +100,37 @@ async def test_an_entry_has_every_attribute_and_arrives_in_time(
     assert (entry["route"], entry["service"], entry["status"]) == ("ai", "up", "200")
     assert (entry["llm_input"], entry["llm_output"]) == ("11", "7")
     assert (entry["user_id"], entry["role"]) == ("u-1", "user")
+
+
+@pytest.mark.parametrize("path", ["/echo", "/ai/openai/stream"])
+async def test_the_file_log_says_what_the_sink_is_told(
+    tmp_path: Path, path: str
+) -> None:
+    sink = Sink()
+    here = Address(host="127.0.0.1", port=0)
+    server = GrpcServer(here, sink.methods(), Metrics())
+    await server.start()
+    sinks = (Address(host="127.0.0.1", port=server.port),)
+    name = 'he said "no" \\ é %REQ(:METHOD)% '
+    try:
+        async with a_bench(
+            tmp_path, usage_sink=sinks, calls=DecisionCalls.ONE
+        ) as bench:
+            bench.gatekeeper.identity = {
+                "user_id": name,
+                "counters": "9;8;60;a|9;7;1;b",
+            }
+            answer = await bench.client.get(path)
+            async with asyncio.timeout(DEADLINE_S):
+                _, told = await sink.entries.get()
+            logged = await bench.entry(answer.headers["x-request-id"])
+    finally:
+        await server.stop(0.0)
+
+    ((_, read),) = lines.entries(lines.payload_of("envoy-1", [logged]))
+    assert {key: text or "-" for key, text in read.items()} == told
+    assert (logged["user_id"], logged["role"]) == (name, "-")
+    assert logged["limits"] == "9;8;60;a|9;7;1;b"
 
 
 class SinkThatWasAway(Sink):

@@ -59,3 +59,12 @@ def test_a_second_try_goes_to_those_that_stand_by() -> None:
         "envoy.retry_priorities.previous_priorities"
     ] * 2
     assert not any(one.HasField("retry_priority") for one in retries(None))
+
+
+@pytest.mark.parametrize(("at_work", "is_looked_at"), [(None, 1), (2, 1), (1, 0)])
+def test_a_try_looks_for_another_process_where_several_are_asked_first(
+    at_work: int | None, is_looked_at: int
+) -> None:
+    found = [len(one.retry_host_predicate) for one in retries(at_work)]
+
+    assert found == [is_looked_at] * 2
