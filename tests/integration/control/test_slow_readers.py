@@ -64,7 +64,7 @@ class Room:
         """Has the place, and reads no more; its own buffer is small."""
         loop = asyncio.get_running_loop()
         with socket.socket() as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SIP)
             one.setblocking(False)  # noqa: FBT003 - the library's own signature
             await loop.sock_connect(one, ("127.0.0.1", self.port))
             head = f"GET {EXPORT} HTTP/1.1\r\nhost: c\r\nauthorization: Bearer "
@@ -115,7 +115,7 @@ async def read_to_the_end(one: socket.socket, pause_s: float = 0.0) -> bytes:
 
 
 async def test_who_does_not_read_loses_the_place() -> None:
-    async with a_room(Pace(stall_s=0.5, least_rate=10**9)) as room, room.reader() as it:
+    async with a_room(Pace(stall_s=2.0, least_rate=10**9)) as room, room.reader() as it:
         was_free = await room.is_free()
         await until(room.is_free)
         content = await read_to_the_end(it)
