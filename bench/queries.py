@@ -52,7 +52,7 @@ from usage_sink.compaction import compact
 _WARM, _KEPT = 10, 50
 _SUMS: Final = (
     *("usage_daily", "usage_monthly", "usage_daily_totals", "usage_monthly_totals"),
-    *("usage_parts", "usage_hourly_users", "usage_tiers"),
+    *("usage_parts", "usage_user_parts", "usage_weekly", "usage_tiers"),
 )
 
 
