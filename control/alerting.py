@@ -56,14 +56,18 @@ class Alerting:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; what fails is tried again."""
+        fault_pause_s = TICK_S
         while not stop.is_set():
+            pause_s = TICK_S
             try:
                 await self._lead(stop)
+                fault_pause_s = TICK_S
             except StoreUnavailable as error:
                 log.warning("alerts are not evaluated now", error=str(error))
             except Exception:
                 log.exception("alerts are not evaluated now")
-            await wait_or_stop(stop, TICK_S)
+                pause_s = fault_pause_s = min(2 * fault_pause_s, self._interval_s)
+            await wait_or_stop(stop, pause_s)
 
     async def evaluate(self, goes_on: Held = _always) -> None:
         """Every rule once, while it `goes_on`; raises StoreUnavailable."""

@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from control.alert_store import Held, MemoryAlertStore
 from control.alerting import GIVES_UP_AFTER, Alerting, AlertPorts
 from control.api import create_app
 from control.completeness import Watermark
 from control.store import QueryTimeout
 from control.webhook import MemoryWebhooks
 from control.window_sums import Filter, MemoryWindowSums, Sums, Window
+from runtime.clock import Clock, SystemClock
 from tests.builders import NOW, a_token
 from tests.builders_control import ADMIN_TOKEN, Parts
 
@@ -47,6 +50,22 @@ class OddSums(MemoryWindowSums):
         if wanted.service == "odd":
             raise RuntimeError
         return await super().sums(window, wanted)
+
+
+class OddStore(MemoryAlertStore):
+    """Breaks when it is asked who leads, in a way that nobody foresaw."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.asked_at: list[float] = []
+
+    @asynccontextmanager
+    async def leading(self) -> AsyncIterator[Held]:
+        async def held() -> bool:
+            raise RuntimeError
+
+        self.asked_at.append(SystemClock().monotonic())
+        yield held
 
 
 class StuckSums(MemoryWindowSums):
@@ -268,6 +287,23 @@ async def test_a_fault_of_ours_is_tried_again_later_and_later(
     assert tried == [0, 1, 3, 7, 15]
     assert metrics.value("hubgate_alerts_messages_total", result="given_up") == 1
     assert bench.parts.alerts.outbox[0].error == "RuntimeError"
+
+
+async def test_a_fault_that_stops_all_of_it_is_met_later_and_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control.alerting.TICK_S", 0.01)
+    bench.parts.alerts = store = OddStore(bench.parts.clock)
+    alerting, stop = bench.new(bench.parts.sums), asyncio.Event()
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(alerting.run(stop))
+        while len(store.asked_at) < 5:
+            await asyncio.sleep(0)
+        stop.set()
+
+    # After 20, 40, 80 and 160 ms.
+    assert store.asked_at[4] - store.asked_at[0] >= 0.3
 
 
 async def test_a_fault_in_one_rule_keeps_no_other_from_being_evaluated(
