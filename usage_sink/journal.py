@@ -6,7 +6,8 @@ few that decide; only a line that becomes a row is read whole.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -17,13 +18,17 @@ from runtime.values import value
 from usage_sink.events import NotARequest, Rejected, Usage, UsageEvent, read
 
 # Runs of plain characters at once: one by one they took most of the time.
-_TEXT: Final = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
+_TEXT: Final = rb'"([^"\\\n]*(?:\\.[^"\\\n]*)*)"'
 _LINE: Final = re.compile(
-    rb'\{"id":"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})",'
-    rb'"start":"([0-9]{1,11}\.[0-9]{6})",'
-    rb'"node":' + _TEXT + rb',"incarnation":' + _TEXT + rb",.*\}"
+    rb'^\{"id":"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})",'
+    rb'"start":"([0-9]{1,11})(\.[0-9]{6})",'
+    rb'"node":' + _TEXT + rb',"incarnation":' + _TEXT + rb",.*\}$",
+    re.MULTILINE,
 )
 _MINUTE_S: Final = 60
+
+#: Texts of the groups of _LINE.
+_Said = tuple[bytes, bytes, bytes, bytes, bytes]
 
 
 @value
@@ -36,17 +41,41 @@ class Admission:
     incarnation: str
     line: bytes
 
-    @property
-    def minute(self) -> int:
-        """Unix time of the minute in which it began."""
-        return int(self.start.partition(".")[0]) // _MINUTE_S * _MINUTE_S
 
+class Admissions:
+    """Those of a segment, in order; an object for each is made only when asked for."""
 
-def admissions(content: bytes) -> Iterator[Admission | None]:
-    """Those of a segment, in order; None for a line that is torn or no admission."""
-    for line in content.split(b"\n"):
-        if line:
-            yield _admission(line)
+    def __init__(self, content: bytes) -> None:
+        self._lines = [line for line in content.split(b"\n") if line]
+        self._said: list[_Said] = _LINE.findall(content)
+        self.torn = len(self._lines) - len(self._said)
+        if self.torn:
+            self._lines = [line for line in self._lines if _LINE.fullmatch(line)]
+        self.ids = [_int(said[0]) for said in self._said]
+
+    def lives(self) -> set[tuple[str, str]]:
+        """Node and incarnation of each."""
+        said = {(node, incarnation) for *_, node, incarnation in self._said}
+        return {(_plain(node), _plain(incarnation)) for node, incarnation in said}
+
+    def at(self, place: int) -> Admission:
+        _, second, fraction, node, incarnation = self._said[place]
+        return Admission(
+            self.ids[place],
+            (second + fraction).decode(),
+            _plain(node),
+            _plain(incarnation),
+            self._lines[place],
+        )
+
+    def minutes(self, places: Iterable[int]) -> Counter[tuple[str, int]]:
+        """How many of these, by node and by the Unix time of their minute."""
+        said = self._said
+        found = Counter[tuple[str, int]]()
+        by_second = Counter([said[place][1:4:2] for place in places])
+        for (second, node), count in by_second.items():
+            found[_plain(node), int(second) // _MINUTE_S * _MINUTE_S] += count
+        return found
 
 
 def payload_of(admitted: Sequence[Admission]) -> bytes:
@@ -70,18 +99,8 @@ def unsettled_events(payload: bytes) -> Iterator[UsageEvent | Rejected]:
         yield event
 
 
-def _admission(line: bytes) -> Admission | None:
-    match = _LINE.fullmatch(line)
-    if match is None:
-        return None
-    id_, start, node, incarnation = match.groups()
-    return Admission(
-        int(id_.replace(b"-", b""), 16),
-        start.decode(),
-        _plain(node),
-        _plain(incarnation),
-        line,
-    )
+def _int(id_: bytes) -> int:
+    return int(id_.replace(b"-", b""), 16)
 
 
 @lru_cache(maxsize=256)

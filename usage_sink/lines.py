@@ -5,16 +5,19 @@ A killed Envoy leaves a line half written, and the next one begins right behind 
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
+from operator import contains
 from typing import Any, Final
+from uuid import UUID
 
 from runtime.values import value
 
 _ID: Final = re.compile(
-    rb'"id":"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"'
+    rb'"id":"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"'
 )
-_START: Final = re.compile(rb'"start":"([0-9]{1,11}\.[0-9]{6})"')
+_START: Final = re.compile(rb'"start":"[0-9]{1,11}\.[0-9]{6}"')
 _BEGIN: Final = b'{"'
 _NODE: Final = "node"
 
@@ -37,26 +40,38 @@ class Found:
     torn: int
 
 
-def find(block: bytes, offset: int) -> Found:
+def find(block: bytes, offset: int, known: Container[int] = frozenset()) -> Found:
     """The requests of a block of whole lines that begins at `offset` of its file.
 
-    Lines of what never was a request have no id and are passed over.
+    Without those of `known` ids. Lines of what never was a request have no id and are
+    passed over.
     """
+    lines, ids = block.split(b"\n"), _ID.findall(block)
+    numbers: Iterable[int | None] = repeat(None)
+    # One in each line: so it is but after a killed Envoy.
+    if len(ids) == len(lines) - 1 and all(map(contains, lines, ids)):
+        numbers = chain(map(_int, ids), (None,))
     logged, torn = [], 0
-    for line in block.split(b"\n"):
-        ids = _ID.findall(line)
-        starts = _START.findall(line)
-        if len(ids) == 1 and len(starts) == 1 and line.startswith(_BEGIN):
-            logged.append(_logged(ids[0], starts[0], offset, len(line)))
-        elif ids:
-            known = whole(line)
-            if known is None:
-                torn += 1
-            else:
-                id_, start = str(known["id"]).encode(), str(known["start"]).encode()
-                logged.append(_logged(id_, start, offset, len(line)))
+    for number, line in zip(numbers, lines, strict=False):
+        if line and (number is None or number not in known):
+            one = _of_line(line, offset)
+            if one is None:
+                torn += bool(_ID.search(line))
+            elif one.id not in known:
+                logged.append(one)
         offset += len(line) + 1
     return Found(logged, torn)
+
+
+def _of_line(line: bytes, offset: int) -> Logged | None:
+    """None: there is no whole entry of a request in it."""
+    ids, starts = _ID.findall(line), _START.findall(line)
+    if len(ids) == 1 and len(starts) == 1 and line.startswith(_BEGIN):
+        return Logged(_int(ids[0]), starts[0][9:-1].decode(), offset, len(line))
+    entry = whole(line) if ids else None
+    if entry is None:
+        return None
+    return Logged(UUID(entry["id"]).int, entry["start"], offset, len(line))
 
 
 def whole(line: bytes) -> dict[str, Any] | None:
@@ -95,8 +110,9 @@ def _is_entry(found: dict[str, Any]) -> bool:
     return bool(_ID.search(compact) and _START.search(compact))
 
 
-def _logged(id_: bytes, start: bytes, offset: int, length: int) -> Logged:
-    return Logged(int(id_.replace(b"-", b""), 16), start.decode(), offset, length)
+def _int(found: bytes) -> int:
+    """`UUID.int` in what _ID finds."""
+    return int(found[6:-1].replace(b"-", b""), 16)
 
 
 def _text(value: object) -> str:

@@ -40,7 +40,7 @@ class RecentIds:
         young, old = self._young, self._old
         return {id_ for id_ in ids if young.get(id_) or old.get(id_)}
 
-    def __contains__(self, id_: int) -> bool:
+    def __contains__(self, id_: object) -> bool:
         return id_ in self._young or id_ in self._old
 
     def _forget(self) -> None:

@@ -122,13 +122,15 @@ class Reconciler:
 
     def _next(self, monotonic: float) -> tuple[Block, lines.Found] | None:
         block = self._log.next(monotonic)
-        return None if block is None else (block, lines.find(block.data, block.offset))
+        if block is None:
+            return None
+        return block, lines.find(block.data, block.offset, self._recent)
 
     def _take(self, block: Block, found: lines.Found, now: float) -> None:
         if found.torn:
             self._metrics.inc("hubgate_usage_torn_lines_total", found.torn)
         for one in found.logged:
-            if one.id not in self._recent and one.id not in self._pending:
+            if one.id not in self._pending:
                 self._pending[one.id] = _Pending(
                     one.start,
                     block.source,

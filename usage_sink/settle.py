@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from runtime.clock import Clock
 from runtime.contracts.access_log import JOURNAL_SUFFIX
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
-from usage_sink.journal import Admission, admissions, payload_of
+from usage_sink.journal import Admission, Admissions, payload_of
 from usage_sink.lives import Lives
 from usage_sink.presence import Presence
 from usage_sink.recent import RecentIds
@@ -35,6 +35,7 @@ QUIET_S: Final = 2.0
 _LOOK_AGAIN_S: Final = 30.0
 _LINES_AT_ONCE: Final = 500
 _SEGMENTS_AT_ONCE: Final = 4
+_BLOCK_BYTES: Final = 512 * 1024
 _OPEN: Final = "open.lines"
 
 #: Requests admitted, by node and by the Unix time of their minute.
@@ -82,8 +83,8 @@ class Settlement:
     def load(self) -> None:
         """Take up what was open at the last stop."""
         with suppress(FileNotFoundError):
-            found, _ = _read(self.folder / _OPEN)
-            self._open = {one.id: one for one in found}
+            found = Admissions((self.folder / _OPEN).read_bytes())
+            self._open = {id_: found.at(at) for at, id_ in enumerate(found.ids)}
             self._observe(found)
 
     @property
@@ -135,26 +136,31 @@ class Settlement:
         await self._settle(is_evident)
 
     async def _take(self, segment: _Segment) -> None:
-        found, torn = await asyncio.to_thread(_read, segment.path)
-        if torn:
-            self.metrics.inc("hubgate_usage_torn_lines_total", torn)
-        self._observe(found)
-        # Envoy asks again when a try timed out: the same request, admitted once.
-        counted = self.recent.counted(one.id for one in found)
-        new = {
-            one.id: one
-            for one in found
-            if one.id not in counted and one.id not in self._open
-        }
-        unknown = [one for one in new.values() if one.id not in self.recent]
-        absent = await self._absent(unknown)
-        self._open.update({id_: new[id_] for id_ in absent})
-        self.recent.count([id_ for id_ in new if id_ not in absent])
-        self.minutes.update((one.node, one.minute) for one in new.values())
+        file = await asyncio.to_thread(segment.path.open, "rb")
+        with file:
+            while found := await asyncio.to_thread(_next, file):
+                await self._admit(found)
         # When one of these fails the segment is read again, and nothing is new in it.
         await self._keep()
         await asyncio.to_thread(segment.path.unlink)
         self._waiting.remove(segment)
+
+    async def _admit(self, found: Admissions) -> None:
+        if found.torn:
+            self.metrics.inc("hubgate_usage_torn_lines_total", found.torn)
+        self._observe(found)
+        # Envoy asks again when a try timed out: the same request, admitted once.
+        counted = self.recent.counted(found.ids)
+        new = {
+            id_: at
+            for at, id_ in enumerate(found.ids)
+            if id_ not in counted and id_ not in self._open
+        }
+        unknown = [found.at(at) for id_, at in new.items() if id_ not in self.recent]
+        absent = await self._absent(unknown)
+        self._open.update({one.id: one for one in unknown if one.id in absent})
+        self.recent.count([id_ for id_ in new if id_ not in absent])
+        self.minutes.update(found.minutes(new.values()))
 
     async def _settle(self, is_evident: Callable[[float], bool]) -> None:
         before = len(self._open)
@@ -210,9 +216,9 @@ class Settlement:
         content = b"".join(one.line + b"\n" for one in self._open.values())
         await asyncio.to_thread(_replace, self.folder / _OPEN, content)
 
-    def _observe(self, found: Iterable[Admission]) -> None:
+    def _observe(self, found: Admissions) -> None:
         now = self.clock.now()
-        for node, incarnation in {(one.node, one.incarnation) for one in found}:
+        for node, incarnation in found.lives():
             self.lives.observe(node, incarnation, now)
 
     def _over(self) -> dict[tuple[str, str], float]:
@@ -253,11 +259,10 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _read(path: Path) -> tuple[list[Admission], int]:
-    """Its admissions, and how many lines are none."""
-    every = list(admissions(path.read_bytes()))
-    found = [one for one in every if one is not None]
-    return found, len(every) - len(found)
+def _next(file: BinaryIO) -> Admissions | None:
+    """Some of a segment, which may have a hundred thousand; None: no more."""
+    lines = file.read(_BLOCK_BYTES) + file.readline()
+    return Admissions(lines) if lines else None
 
 
 def _replace(path: Path, content: bytes) -> None:

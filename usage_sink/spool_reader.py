@@ -114,6 +114,9 @@ class Reader:
         def work() -> Scan:
             return scan(self._shelf.folder.read(place, count), place)
 
+        if place.segment == self._shelf.active:
+            # Written a moment ago, and in memory: a thread takes longer than it does.
+            return work()
         return await self._shelf.in_thread(work)
 
     def _advance(self, place: Position, found: Scan) -> None:

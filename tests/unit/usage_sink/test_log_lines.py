@@ -8,7 +8,7 @@ from runtime.contracts import Outcome
 from tests.builders_evidence import NOW, a_log_line, a_start, an_admission, an_id
 from usage_sink import lines
 from usage_sink.events import Rejected, UsageEvent
-from usage_sink.journal import admissions, payload_of, unsettled, unsettled_events
+from usage_sink.journal import Admissions, payload_of, unsettled, unsettled_events
 
 
 def test_each_line_is_found_at_its_place() -> None:
@@ -68,18 +68,35 @@ def test_a_payload_gives_node_and_attributes_as_text() -> None:
 
 def test_admissions_are_read_and_torn_ones_told() -> None:
     first, second = an_admission(1), an_admission(2, path='/a"b\\')
-    found = list(admissions(first + b"\n" + second + b"\n" + first[:80]))
+    minute = (int(NOW) - 60) // 60 * 60
 
-    assert [it and it.id for it in found] == [1, 2, None]
-    assert found[0] is not None
-    assert (found[0].node, found[0].incarnation) == ("node-1", "life-1")
-    assert found[0].start == a_start(1)
-    assert found[0].minute == (int(NOW) - 60) // 60 * 60
+    for torn in (b"", first[:80], first[:80] + second, b"x"):
+        found = Admissions(torn + b"\n" + first + b"\n" + second + b"\n")
+
+        every = [found.at(0), found.at(1)]
+        assert [one.id for one in every] == found.ids == [1, 2]
+        assert [one.line for one in every] == [first, second]
+        assert [one.start for one in every] == [a_start(1), a_start(2)]
+        assert {(one.node, one.incarnation) for one in every} == found.lives()
+        assert found.lives() == {("node-1", "life-1")}
+        assert found.minutes([0, 1]) == {("node-1", minute): 2}
+        assert found.torn == (torn != b"")
+
+
+@pytest.mark.parametrize("torn", [b"", a_log_line(9)[:-9] + b"\n"])
+def test_known_requests_are_passed_over(torn: bytes) -> None:
+    one, two = a_log_line(1) + b"\n", a_log_line(2) + b"\n"
+
+    found = lines.find(torn + one + two, 0, {1})
+
+    assert [(it.id, it.offset) for it in found.logged if it.id != 9] == [
+        (2, len(torn + one))
+    ]
 
 
 def test_an_admission_becomes_an_event_that_claims_nothing() -> None:
-    found = [it for it in admissions(an_admission(1, user_id="")) if it is not None]
-    ((node, event, _),) = unsettled(payload_of(found))
+    found = Admissions(an_admission(1, user_id=""))
+    ((node, event, _),) = unsettled(payload_of([found.at(0)]))
 
     assert node == "node-1"
     assert isinstance(event, UsageEvent)
