@@ -1,5 +1,6 @@
 """The rule: a route's policy and what is known of the caller make a decision."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -7,8 +8,10 @@ from functools import lru_cache
 from runtime.contracts import (
     CONTEXT_AUTH,
     CONTEXT_LIMITS,
+    CONTEXT_POLICY,
     CONTEXT_ROLES,
     CONTEXT_ROUTE,
+    CONTEXT_SERVICE,
     CONTEXT_SESSION,
     ROLE_GUEST,
     AuthPolicy,
@@ -34,6 +37,8 @@ class Policy:
     is_session: bool = False
     #: Which limits to ask for in the same call; None: none, or Envoy asks itself.
     limits: LimitScope | None = None
+    #: Whose answers it gets; the journal tells it.
+    service: str = ""
 
     @staticmethod
     def from_context(context: Mapping[str, str]) -> "Policy":
@@ -42,35 +47,24 @@ class Policy:
         Raises:
             PolicyMissing: a request without a readable policy must not pass.
         """
-        return _policy(*map(context.get, _CONTEXT))
-
-
-_CONTEXT = (
-    *(CONTEXT_ROUTE, CONTEXT_AUTH, CONTEXT_ROLES),
-    *(CONTEXT_SESSION, CONTEXT_LIMITS),
-)
+        return _policy(context.get(CONTEXT_POLICY, ""))
 
 
 @lru_cache(maxsize=20_000)
-def _policy(
-    route: str | None,
-    auth: str | None,
-    roles: str | None,
-    session: str | None,
-    limits: str | None,
-) -> Policy:
-    if route is None or auth is None:
-        raise PolicyMissing("route, auth")
+def _policy(text: str) -> Policy:
     try:
+        said: dict[str, str] = json.loads(text)
+        roles, limits = said.get(CONTEXT_ROLES, ""), said.get(CONTEXT_LIMITS)
         return Policy(
-            route,
-            AuthPolicy(auth),
-            frozenset(role for role in (roles or "").split(",") if role),
-            is_session=session is not None,
+            said[CONTEXT_ROUTE],
+            AuthPolicy(said[CONTEXT_AUTH]),
+            frozenset(role for role in roles.split(",") if role),
+            is_session=CONTEXT_SESSION in said,
             limits=None if limits is None else LimitScope(limits),
+            service=said.get(CONTEXT_SERVICE, ""),
         )
-    except ValueError as error:
-        raise PolicyMissing(str(error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PolicyMissing(repr(error)) from error
 
 
 @value

@@ -15,7 +15,6 @@ from authz.journal import Admission, Journal, start_of
 from authz.limits import Asking, Limiter, Ruling
 from authz.traces import begun
 from runtime.contracts import (
-    CONTEXT_SERVICE,
     HEADER_AUTHORIZATION,
     HEADER_CLIENT_ADDRESS,
     HEADER_REQUEST_ID,
@@ -84,7 +83,7 @@ class AuthzService:
         self._audit.record(attempt)
         passes = allowed and (ruling is None or ruling.admitted)
         if self._journal is not None and passes:
-            self._journal.record(_admission(attributes, attempt))
+            self._journal.record(_admission(attributes, attempt, policy.service))
         trace = None
         if passes:  # who is refused is told of no trace
             trace = begun(http.headers.get(HEADER_TRACE), attempt.request_id)
@@ -154,7 +153,7 @@ def _attempt(attributes: Any, http: Any, route: str, decision: Decision) -> Atte
     )
 
 
-def _admission(attributes: Any, attempt: Attempt) -> Admission:
+def _admission(attributes: Any, attempt: Attempt, service: str) -> Admission:
     """The request as the journal keeps it."""
     labels = attributes.destination.labels
     return Admission(
@@ -163,7 +162,7 @@ def _admission(attributes: Any, attempt: Attempt) -> Admission:
         labels.get(LABEL_NODE, ""),
         labels.get(LABEL_INCARNATION, ""),
         attempt.route,
-        attributes.context_extensions.get(CONTEXT_SERVICE, ""),
+        service,
         attempt.method,
         attempt.path,
         attempt.user or "",

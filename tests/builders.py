@@ -63,9 +63,8 @@ def a_verifier(clock: Clock) -> Verifier:
 def a_check_request(headers: Mapping[str, str] | None = None, **context: str) -> Any:
     """What Envoy asks authz; the route requires a token unless `context` says else."""
     request = auth_pb.CheckRequest()
-    request.attributes.context_extensions.update(
-        {"route": "users", "auth": "required", "service": "core-service", **context}
-    )
+    policy = {"route": "users", "auth": "required", "service": "core-service"}
+    request.attributes.context_extensions["policy"] = json.dumps({**policy, **context})
     request.attributes.request.http.path = "/api/users/me"
     request.attributes.request.http.headers.update(
         {"x-request-id": "00000000-0000-4000-8000-000000000001", **(headers or {})}

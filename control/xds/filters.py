@@ -6,6 +6,7 @@ many more (ratelimit), how large (body size), what did it use (AI answers only),
 the router.
 """
 
+import json
 from functools import lru_cache
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
@@ -107,7 +108,7 @@ def http_filters(max_request_bytes: int, deployment: Deployment) -> list[HttpFil
 def per_route(route: Route, calls: DecisionCalls) -> dict[str, Any]:
     """What this route asks of the filters."""
     config = {
-        _EXT_AUTHZ: _policy(_extensions(route, calls)),
+        _EXT_AUTHZ: _policy(_told(route, calls)),
         rate_limits.FILTER: _limits(route, calls),
     }
     if route.ai:
@@ -178,7 +179,7 @@ def _limits(route: Route, calls: DecisionCalls) -> Any:
     return rate_limits.per_route(route.id, is_asked=is_asked, ai=route.ai)
 
 
-def _extensions(route: Route, calls: DecisionCalls) -> tuple[tuple[str, str], ...]:
+def _told(route: Route, calls: DecisionCalls) -> str:
     found = {
         contracts.CONTEXT_ROUTE: route.id,
         contracts.CONTEXT_AUTH: route.auth.value,
@@ -190,12 +191,12 @@ def _extensions(route: Route, calls: DecisionCalls) -> tuple[tuple[str, str], ..
     if calls is DecisionCalls.ONE and route.rate_limit != "none":
         scope = LimitScope.TOKENS if route.ai else LimitScope.REQUESTS
         found[contracts.CONTEXT_LIMITS] = scope
-    return tuple(found.items())
+    return json.dumps(found)
 
 
 @lru_cache(maxsize=20_000)
-def _policy(extensions: tuple[tuple[str, str], ...]) -> Any:
-    settings = CheckSettings(context_extensions=dict(extensions))
+def _policy(told: str) -> Any:
+    settings = CheckSettings(context_extensions={contracts.CONTEXT_POLICY: told})
     return wire.pack(ExtAuthzPerRoute(check_settings=settings))
 
 

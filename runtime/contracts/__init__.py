@@ -79,7 +79,10 @@ STRIPPED_REQUEST_HEADERS: Final = (
 
 # --- Envoy: ext_authz -----------------------------------------------------------
 
-#: CheckRequest.attributes.context_extensions: the route's policy travels with it.
+#: The one entry of CheckRequest.attributes.context_extensions: the route's policy, as
+#: JSON. Each entry costs Envoy and authz more than the whole text does.
+CONTEXT_POLICY: Final = "policy"
+#: Its members, all of them texts.
 CONTEXT_ROUTE: Final = "route"
 CONTEXT_AUTH: Final = "auth"
 CONTEXT_ROLES: Final = "roles"  # comma separated; absent or empty = any role

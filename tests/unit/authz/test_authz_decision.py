@@ -1,5 +1,7 @@
 """Route policy, credential and revocation make the decision, and nothing else."""
 
+import json
+
 import pytest
 
 from authz import credentials
@@ -205,18 +207,33 @@ def test_a_token_never_shows_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "context",
-    [{}, {"route": "x"}, {"auth": "required"}, {"route": "x", "auth": "maybe"}],
-    ids=["empty", "no auth", "no route", "unknown auth"],
+    "text",
+    [
+        *("{}", '{"route": "x"}', '{"auth": "required"}'),
+        *('{"route": "x", "auth": "maybe"}', "", "{", "[]", "7", "null", '"route"'),
+        '{"route": "x", "auth": "required", "roles": ["admin"]}',
+        '{"route": "x", "auth": "required", "limits": "all"}',
+    ],
 )
-def test_a_request_without_a_readable_policy_has_none(context: dict[str, str]) -> None:
+def test_a_request_without_a_readable_policy_has_none(text: str) -> None:
     with pytest.raises(PolicyMissing):
-        Policy.from_context(context)
+        Policy.from_context({"policy": text})
+
+
+def test_a_request_without_a_policy_has_none() -> None:
+    with pytest.raises(PolicyMissing):
+        Policy.from_context({"route": "x", "auth": "none"})
 
 
 def test_a_policy_travels_in_context_extensions() -> None:
-    context = {"route": "m", "auth": "required", "roles": "admin,manager"}
+    said = {
+        "route": 'm"\\',
+        "auth": "required",
+        "roles": "admin,manager",
+        "service": "é",
+    }
 
-    policy = Policy.from_context(context)
+    policy = Policy.from_context({"policy": json.dumps(said)})
 
-    assert policy == Policy("m", AuthPolicy.REQUIRED, frozenset({"admin", "manager"}))
+    roles = frozenset({"admin", "manager"})
+    assert policy == Policy('m"\\', AuthPolicy.REQUIRED, roles, service="é")

@@ -1,5 +1,6 @@
 """What Envoy is told where one call answers both questions, and where two do."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ def in_one_call(**route: Any) -> tuple[dict[str, str], Any]:
     packed = named("a", list(host.routes))[0].typed_per_filter_config
     policy = ext_authz_pb2.ExtAuthzPerRoute()
     policy.ParseFromString(packed[f"{FILTER}.ext_authz"].value)
-    told = dict(policy.check_settings.context_extensions)
+    told = json.loads(policy.check_settings.context_extensions["policy"])
     return told, packed[f"{FILTER}.ratelimit"]
 
 
