@@ -13,6 +13,7 @@ from bench.tokens import Issuer
 
 _PATH: Final = "/api/load/x"
 _ECHO: Final = "/api/load/echo"
+_BURST: Final = "/api/burst/x"
 _READY_S: Final = 60.0
 _REVOKED_WITHIN_S: Final = 1.0
 _TIMEOUT_S: Final = 5.0
@@ -74,14 +75,14 @@ def pass_in_a_window_and_a_half(running: Running, issuer: Issuer) -> int:
     """
     token = issuer.for_role("burst").of(3)
     window_s = LIMITS["burst"][1]
-    passed = [int(ask(running.port, token).status == http.HTTPStatus.OK)]
+    passed = [int(ask(running.port, token, _BURST).status == http.HTTPStatus.OK)]
     begin = perf_counter()
     sleep(0.75 * window_s)
 
     def insist() -> None:
         connection = _connection(running.port)
         while perf_counter() < begin + 1.5 * window_s:
-            answer = ask(running.port, token, connection=connection)
+            answer = ask(running.port, token, _BURST, connection=connection)
             passed.append(int(answer.status == http.HTTPStatus.OK))
         connection.close()
 

@@ -58,19 +58,25 @@ class Hubgate:
 
 
 def configuration(routes: int, upstream_port: int) -> dict[str, Any]:
-    """One route, `/api/load`, or many: `/api/load0`, `/api/load1` and so on."""
+    """One route, `/api/load`, or many: `/api/load0`, `/api/load1` and so on.
+
+    And `/api/burst`, for the role `burst`.
+    """
     names = ["load"] if routes == 1 else [f"load{n}" for n in range(routes)]
-    cors = {"origins": [ORIGIN], "credentials": True}
     limits: dict[str, Any] = {
         role: {"requests": limit, "per": _PER[seconds]}
         for role, (limit, seconds) in LIMITS.items()
     }
+    # As a role's it would be a second counter of every caller, who may come to have
+    # that role; the others count each once.
+    burst = {"id": "burst", "prefix": "/api/burst", "rate_limit": limits.pop("burst")}
+    common = {"service": "upstream", "cors": {"origins": [ORIGIN], "credentials": True}}
     return {
         "version": 1,
         "services": {"upstream": {"instances": [f"127.0.0.1:{upstream_port}"]}},
         "routes": [
-            {"id": name, "prefix": f"/api/{name}", "service": "upstream", "cors": cors}
-            for name in names
+            *({"id": name, "prefix": f"/api/{name}", **common} for name in names),
+            {**burst, **common},
         ],
         "limits": {"roles": {**limits, "guest": {"requests": 10, "per": "minute"}}},
     }
