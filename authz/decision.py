@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 from runtime.contracts import (
     CONTEXT_AUTH,
@@ -47,13 +48,30 @@ class Policy:
         Raises:
             PolicyMissing: a request without a readable policy must not pass.
         """
-        return _policy(context.get(CONTEXT_POLICY, ""))
+        text = context.get(CONTEXT_POLICY)
+        if text is None:  # an earlier version of control told each member by itself
+            return _policy({name: context[name] for name in _MEMBERS & context.keys()})
+        return _of_text(text)
+
+
+_MEMBERS: Final = frozenset(
+    (
+        *(CONTEXT_ROUTE, CONTEXT_AUTH, CONTEXT_ROLES, CONTEXT_SERVICE),
+        *(CONTEXT_SESSION, CONTEXT_LIMITS),
+    )
+)
 
 
 @lru_cache(maxsize=20_000)
-def _policy(text: str) -> Policy:
+def _of_text(text: str) -> Policy:
     try:
-        said: dict[str, str] = json.loads(text)
+        return _policy(json.loads(text))
+    except ValueError as error:
+        raise PolicyMissing(repr(error)) from error
+
+
+def _policy(said: dict[str, str]) -> Policy:
+    try:
         roles, limits = said.get(CONTEXT_ROLES, ""), said.get(CONTEXT_LIMITS)
         return Policy(
             said[CONTEXT_ROUTE],

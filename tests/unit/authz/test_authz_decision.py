@@ -9,7 +9,7 @@ from authz.authorizer import AccessRequest, Authorizer, OnRedisDown
 from authz.credentials import Bearer, Malformed, Missing
 from authz.decision import Allow, Deny, Policy, PolicyMissing
 from runtime.clock import FakeClock
-from runtime.contracts import AuthPolicy, ErrorCode
+from runtime.contracts import AuthPolicy, ErrorCode, LimitScope
 from runtime.identity.blacklist import MemoryBlacklist
 from runtime.metrics import Metrics
 from tests.builders import NOW, a_token, a_token_with_header, a_verifier
@@ -220,9 +220,24 @@ def test_a_request_without_a_readable_policy_has_none(text: str) -> None:
         Policy.from_context({"policy": text})
 
 
-def test_a_request_without_a_policy_has_none() -> None:
+@pytest.mark.parametrize(
+    "context",
+    [{}, {"route": "x"}, {"auth": "required"}, {"route": "x", "auth": "maybe"}],
+    ids=["empty", "no auth", "no route", "unknown auth"],
+)
+def test_a_request_without_a_policy_has_none(context: dict[str, str]) -> None:
     with pytest.raises(PolicyMissing):
-        Policy.from_context({"route": "x", "auth": "none"})
+        Policy.from_context(context)
+
+
+def test_a_policy_of_an_earlier_control_is_read_member_by_member() -> None:
+    context = {"route": "m", "auth": "required", "roles": "admin", "limits": "tokens"}
+
+    policy = Policy.from_context({**context, "service": "s", "more": "x"})
+
+    roles = frozenset({"admin"})
+    limits = LimitScope.TOKENS
+    assert policy == Policy("m", AuthPolicy.REQUIRED, roles, limits=limits, service="s")
 
 
 def test_a_policy_travels_in_context_extensions() -> None:
