@@ -23,8 +23,10 @@ from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as manager_pb2,
 )
-from envoy.service.auth.v3 import external_auth_pb2
 
+from authz.answers import write
+from authz.decision import Allow
+from authz.limits import Ruling
 from bench.envoy_changes import CHANGES, Change, nothing
 from bench.installed import Cache, NotInstalled
 from bench.load import Load
@@ -44,19 +46,19 @@ from runtime.metrics import Metrics
 from runtime.settings import Address, GrpcTransport
 
 _CHECK: Final = "/envoy.service.auth.v3.Authorization/Check"
+_TRACE: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 _EXPORT: Final = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 
 async def serve(path: str) -> None:
     """Let everything pass and keep nothing, until it is killed."""
-    allowed = external_auth_pb2.CheckResponse()
-    added = {"x-user-id": "u-1", "x-user-role": "user", "x-user-permissions": "a,b"}
-    for name, text in added.items():
-        header = allowed.ok_response.headers.add().header
-        header.key, header.value = name, text
-    said = {"user_id": "u-1", "role": "user", "reason": "token"}
-    allowed.dynamic_metadata.update({**said, "limits": {"user": "1 60 60"}})
-    answer: bytes = allowed.SerializeToString()
+    told = {"RateLimit-Limit": "60, 60;w=60", "RateLimit-Remaining": "59"}
+    ruling = Ruling(
+        admitted=True,
+        headers={**told, "RateLimit-Reset": "60"},
+        counters="60;59;60;role user: 60 requests per 60 s",
+    )
+    answer = write(Allow("u-1", "user", "token"), ruling, None, _TRACE)
 
     async def check(_: bytes) -> bytes:
         return answer
