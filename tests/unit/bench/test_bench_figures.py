@@ -129,7 +129,10 @@ def test_what_it_configures_is_a_configuration() -> None:
 
     found = parse(text)
 
-    assert [route.id for route in found.routes] == ["load0", "load1", "load2"]
+    assert [route.id for route in found.routes] == [
+        *("load0", "load1", "load2"),
+        "burst",
+    ]
 
 
 def test_a_part_does_not_count_the_processes_of_another() -> None:
