@@ -17,7 +17,7 @@ _BEGIN: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END: Final = b"\xff\xff"
 _NULL: Final = b"\xff\xff\xff\xff"
 #: Of one message to the server.
-_ROWS_AT_ONCE: Final = 250
+_ROWS_AT_ONCE: Final = 64
 
 _COUNT: Final = Struct(">h")
 _SIZE: Final = Struct(">i")
@@ -58,7 +58,7 @@ def int8(value: int) -> bytes:
     return _INT8.pack(8, value)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def text(value: str | None) -> bytes:
     """Most are the same in thousands of rows."""
     if value is None:
