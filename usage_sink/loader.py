@@ -34,7 +34,7 @@ Observer = Callable[[Sequence[Record]], None]
 _FIRST_BACK_OFF_S: Final = 0.1
 _LONGEST_BACK_OFF_S: Final = 2.0
 #: Several of Envoy's batches.
-_READ_BYTES: Final = 1024 * 1024
+_READ_BYTES: Final = 512 * 1024
 #: Records between two turns of the event loop: below 10 ms.
 _SLICE: Final = 200
 _PRICES_RETRY_S: Final = 0.2

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
@@ -18,6 +19,8 @@ from usage_sink.segments import (
 from usage_sink.spool_folder import Shelf
 
 log = get_logger(__name__)
+
+_AT_ONCE_BYTES: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class Reader:
         def work() -> Scan:
             return scan(self._shelf.folder.read(place, count), place)
 
-        if place.segment == self._shelf.active:
+        if place.segment == self._shelf.active and count <= _AT_ONCE_BYTES:
             # Written a moment ago, and in memory: a thread takes longer than it does.
             return work()
         return await self._shelf.in_thread(work)
