@@ -7,7 +7,7 @@ What lets pass is a form that is filled in; the few denials are built one by one
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from envoy.service.auth.v3 import external_auth_pb2 as pb
@@ -85,51 +85,39 @@ def _allowed(decision: Allow, ruling: Ruling | None, trace: str | None) -> bytes
         names = tuple(ruling.headers)
         texts += map(str.encode, ruling.headers.values())
         texts.append(ruling.counters.encode())
-    sizes = tuple(map(len, texts))
-    kind = _Kind(
-        decision.role,
-        decision.reason,
-        is_guest=decision.user_id is None,
-        begins_trace=trace is not None,
-        limits=names,
-    )
-    return _form(kind, sizes) % tuple(texts)
+    is_guest, begins_trace = decision.user_id is None, trace is not None
+    kind = decision.role, decision.reason, is_guest, begins_trace, names
+    return _form(kind, tuple(map(len, texts))) % tuple(texts)
 
 
-class _Kind(NamedTuple):
-    """What answers that let pass differ in but texts; a guest has no id.
-
-    `limits`: the headers that tell of them; None where no limit was asked.
-    """
-
-    role: str
-    reason: str
-    is_guest: bool
-    begins_trace: bool
-    limits: tuple[str, ...] | None
+#: What answers that let pass differ in but texts: role, reason, whether it is a guest,
+#: who has no id, whether a trace begins, and the headers that tell of limits; None
+#: where none was asked.
+_Kind = tuple[str, str, bool, bool, tuple[str, ...] | None]
 
 
 @lru_cache(maxsize=4096)
 def _form(kind: _Kind, sizes: tuple[int, ...]) -> bytes:
-    """With places for the user's id twice, the trace, `limits` and the counters."""
+    """With places for the user's id twice, the trace, the limits and the counters."""
+    role, reason, is_guest, begins_trace, limits = kind
     parts = [
-        forms.fixed(_in_metadata(METADATA_ROLE, kind.role)),
-        forms.fixed(_in_metadata(METADATA_REASON, kind.reason)),
+        forms.fixed(_in_metadata(METADATA_ROLE, role)),
+        forms.fixed(_in_metadata(METADATA_REASON, reason)),
         forms.fixed(pb.CheckResponse(status={"code": OK}, ok_response={})),
-        forms.fixed(_said(HEADER_USER_ROLE, kind.role)),
+        forms.fixed(_said(HEADER_USER_ROLE, role)),
     ]
     places: list[Callable[[str], Any]] = []
-    if not kind.is_guest:
+    if not is_guest:
         places += (
             partial(_in_metadata, METADATA_USER_ID),
             partial(_said, HEADER_USER_ID),
         )
-    if kind.begins_trace:
+    if begins_trace:
         places.append(partial(_said, HEADER_TRACE))
         # What belongs to a trace that nobody can follow (section 3.3.1.1).
         parts.append(forms.fixed(_unsaid(HEADER_TRACE_STATE)))
-    if kind.limits is not None:
-        places += (partial(_told, name) for name in kind.limits)
+    if limits is not None:
+        places += (partial(_told, name) for name in limits)
         places.append(partial(_in_metadata, METADATA_COUNTERS))
     parts += map(forms.form, places, sizes)
     return b"".join(parts)

@@ -108,8 +108,10 @@ class Limiter:
         if outcome is None:
             return _DENIED_WITHOUT_COUNT
         pairs = list(zip(charges, outcome.counts, strict=True))
-        self._note_shadows(pairs)
-        return _verdict(outcome.admitted, [one for one in pairs if one[0].mode.denies])
+        deciding = [one for one in pairs if one[0].mode.denies]
+        if len(deciding) < len(pairs):
+            self._note_shadows(pairs)
+        return _verdict(outcome.admitted, deciding)
 
     async def settle(self, caller: Caller, route: str, tokens: int) -> None:
         """Charge the budgets for an answer that has ended."""
@@ -154,21 +156,20 @@ def _verdict(admitted: bool, pairs: list[_Pair]) -> Verdict:  # noqa: FBT001 - a
     """
     if not pairs:
         return _UNLIMITED
-    charge, count = pairs[0] if len(pairs) == 1 else max(pairs, key=_weight)
-    counters = tuple([_counter(*pair) for pair in pairs])
-    left, retry_after = charge.limit - count.used, _seconds(count.retry_ms)
+    counters = [_counter(*pair) for pair in pairs]
+    if len(pairs) == 1:
+        (_, count), told = pairs[0], counters[0]
+    else:
+        (_, count), told = max(zip(pairs, counters, strict=True), key=_weight)
+    retry_after = _seconds(count.retry_ms)
+    reset = told.reset_s if admitted else retry_after
     return Limited(
-        admitted,
-        charge.limit,
-        max(0, left),
-        _seconds(count.reset_ms) if admitted else retry_after,
-        retry_after,
-        counters,
+        admitted, told.limit, told.remaining, reset, retry_after, tuple(counters)
     )
 
 
-def _weight(pair: _Pair) -> tuple[int, bool, int]:
-    charge, count = pair
+def _weight(told: tuple[_Pair, Counter]) -> tuple[int, bool, int]:
+    (charge, count), _ = told
     return count.retry_ms, charge.mode is Mode.ENFORCE, count.used - charge.limit
 
 

@@ -24,6 +24,8 @@ def headers(limited: Limited) -> dict[str, str]:
 def counters(limited: Limited) -> str:
     """For the ledger, as METADATA_COUNTERS; a header would show it to the client."""
     return "|".join(
-        f"{one.limit};{one.remaining};{one.reset_s};{one.rule}"
-        for one in limited.counters
+        [
+            f"{one.limit};{one.remaining};{one.reset_s};{one.rule}"
+            for one in limited.counters
+        ]
     )
