@@ -1,8 +1,7 @@
-"""Each row is in two indexes less.
+"""Rows without a model, as most are, are in an index less.
 
-Nothing is asked for by user and service that (user_id, created_at) does not find; and
-most rows have no model. The new index is built before the old one goes: rows can be
-read meanwhile, and those to be written wait in the spools.
+The new index is built before the old one goes: rows can be read meanwhile, and those
+to be written wait in the spools.
 """
 
 from alembic import op
@@ -18,4 +17,3 @@ def upgrade() -> None:
     )
     op.execute("DROP INDEX usage_logs_model_created_at")
     op.execute("ALTER INDEX usage_logs_of_model RENAME TO usage_logs_model_created_at")
-    op.execute("DROP INDEX usage_logs_user_id_service")
