@@ -65,6 +65,32 @@ async def read(carry: Carry, batch: Sequence[Keys]) -> list[Answers | None]:
     return [_answers(keys, rest) for keys in batch]
 
 
+async def read_together(carry: Carry, batch: Sequence[Keys]) -> list[Answers | None]:
+    """The same of one server, which has all keys.
+
+    Nearly always nothing stands there, which one command for each tells.
+
+    Raises:
+        BlacklistUnavailable: Redis does not say.
+    """
+    try:
+        with wrap_errors():
+            counts = await carry([("EXISTS", *keys) for keys in batch])
+            for count in counts:
+                check(count)
+    except RedisUnavailable as error:
+        raise BlacklistUnavailable(str(error)) from error
+    # An error is no 0, and is met again.
+    listed = [keys for keys, count in zip(batch, counts, strict=True) if count != 0]
+    if not listed:
+        return [dict.fromkeys(keys) for keys in batch]
+    found = iter(await read(carry, listed))
+    return [
+        next(found) if count != 0 else dict.fromkeys(keys)
+        for keys, count in zip(batch, counts, strict=True)
+    ]
+
+
 def _answers(keys: Keys, replies: Iterator[object]) -> Answers | None:
     """A reply for each key is taken, whatever it is."""
     found: dict[str, bytes | None] = {}

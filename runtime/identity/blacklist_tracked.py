@@ -15,7 +15,7 @@ from redis.asyncio.connection import AbstractConnection
 from runtime.clock import Clock
 from runtime.contracts.redis_keys import BLACKLIST_PREFIX
 from runtime.identity.blacklist import BlacklistUnavailable
-from runtime.identity.blacklist_redis import Keys, judge, keys_of, read
+from runtime.identity.blacklist_redis import Keys, judge, keys_of, read, read_together
 from runtime.identity.tokens import Claims
 from runtime.identity.verdicts import Answers, Verdicts
 from runtime.lifecycle import wait_or_stop
@@ -56,6 +56,7 @@ class TrackedBlacklist:
         self._timeout_s = timeout_s
         self._line = Line(client)
         self._carry = each_by_itself(client) if self._is_cluster else self._line.carry
+        self._look_up = read if self._is_cluster else read_together
         self._is_failing = False
         self._probe_at = 0.0
         self._waiting: list[tuple[Keys, asyncio.Future[Answers]]] = []
@@ -121,7 +122,7 @@ class TrackedBlacklist:
     async def _read(self, batch: list[Keys]) -> list[Answers | None]:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await read(self._carry, batch)
+                return await self._look_up(self._carry, batch)
         except TimeoutError as error:
             raise BlacklistUnavailable("TimeoutError") from error
 

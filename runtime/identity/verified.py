@@ -34,6 +34,9 @@ class VerifiedTokens:
         self._capacity = capacity
         self._keys: KeySet | None = None
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        # Of the last one: who is not found is digested once.
+        self._token = ""
+        self._digest = _digest("")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -42,7 +45,7 @@ class VerifiedTokens:
         """Its claims, when these keys have verified it; they may have expired."""
         if keys is not self._keys:
             return None
-        digest = _digest(token)
+        digest = self._digest_of(token)
         entry = self._entries.get(digest)
         if entry is None or now < entry.since:
             return None
@@ -54,9 +57,14 @@ class VerifiedTokens:
         if keys is not self._keys:
             self._entries.clear()
             self._keys = keys
-        self._entries[_digest(token)] = _Entry(claims, now)
+        self._entries[self._digest_of(token)] = _Entry(claims, now)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
+
+    def _digest_of(self, token: str) -> bytes:
+        if token is not self._token:
+            self._token, self._digest = token, _digest(token)
+        return self._digest
 
 
 def _digest(token: str) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -96,6 +97,18 @@ async def test_a_users_earlier_tokens_are_revoked_and_later_ones_are_not(
     assert await blacklist.is_revoked(Claims("u-1", "user", 200.0, None, "t-9"))
     assert not await blacklist.is_revoked(Claims("u-1", "user", 300.0, 150.0, "t-9"))
     assert not await blacklist.is_revoked(Claims("u-2", "user", 200.0, 100.0, "t-9"))
+
+
+async def test_of_those_who_ask_together_each_has_an_answer_of_its_own(
+    sides: tuple[Blacklist, Revoke],
+) -> None:
+    blacklist, revoke = sides
+    await revoke("t-3", "150")
+    each = [replace(CLAIMS, sub=f"u-{n}", jti=f"t-{n}") for n in range(6)]
+
+    found = await asyncio.gather(*map(blacklist.is_revoked, each))
+
+    assert found == [False, True, False, True, False, False]
 
 
 async def test_a_key_written_by_hand_revokes_whatever_it_holds(
