@@ -162,6 +162,7 @@ usage_logs = Table(
         # As PostgreSQL tells it, and as `control.usage_sql` says it.
         postgresql_where=text("status >= 400 OR outcome <> 'ok'::text"),
     ),
+    Index("usage_logs_user_id_service", "user_id", "service"),
     postgresql_partition_by="RANGE (created_at)",
 )
 
