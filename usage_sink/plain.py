@@ -11,6 +11,7 @@ be changed, a session. So a plain record is the same row as it would be there
 """
 
 import struct
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -52,7 +53,8 @@ _NO_SESSION: Final = [_NONE] * (len(LOG_OWN) - _READ)
 _FIRST: Final = ",".join((*LOG_OWN, ""))
 
 _MOST_LAYOUTS: Final = 64
-_MOST_FORMS: Final = 512
+#: 1 KB each. As many as 2,000 routes have outcomes; AI calls pass through as well.
+_MOST_FORMS: Final = 8192
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ class Layout:
         self._names = names
         self._origin = origin
         #: By the common texts; None: such entries are no plain ones.
-        self._forms: dict[str, _Form | None] = {}
+        self._forms: OrderedDict[str, _Form | None] = OrderedDict()
 
     def record(self, body: str) -> PlainRecord | None:
         """None: read it as any other entry."""
@@ -134,7 +136,7 @@ class Layout:
 
     def _learn(self, body: str, common: str) -> _Form | None:
         if len(self._forms) >= _MOST_FORMS:
-            self._forms.clear()
+            self._forms.popitem(last=False)
         form = self._forms[common] = self._form(body)
         return form
 

@@ -236,6 +236,27 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert the_row(item) == the_row(whole(item))
 
 
+def test_what_2000_routes_have_in_common_is_learned_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learned: list[str] = []
+    learn = plain.Layout._form
+
+    def noting(layout: plain.Layout, body: str) -> object:
+        learned.append(body)
+        return learn(layout, body)
+
+    monkeypatch.setattr(plain.Layout, "_form", noting)
+    intake = an_intake()
+
+    for number in (*range(2000), *range(2000)):
+        entry = USUAL | {"id": str(uuid4()), "route": f"r{number}"}
+        body = LOG_SEPARATOR.join(entry[name] for name in NAMES)
+        list(read(an_export((body, {}), fields=",".join(NAMES), node="n"), intake))
+
+    assert len(learned) == 2000
+
+
 def test_a_fault_of_ours_costs_time_and_no_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
