@@ -1,6 +1,7 @@
 """The blacklist as auth-service and `hubgate revoke` write it, in Redis."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -54,15 +55,8 @@ async def read(carry: Carry, batch: Sequence[Keys]) -> list[Answers | None]:
     for user, *token in batch:
         commands.append(("GET", user))
         commands += [("EXISTS", key) for key in token]
-    try:
-        with wrap_errors():
-            replies = await carry(commands)
-            for reply in replies:
-                check(reply)
-    except RedisUnavailable as error:
-        raise BlacklistUnavailable(str(error)) from error
-    rest = iter(replies)
-    return [_answers(keys, rest) for keys in batch]
+    replies = iter(await _carried(carry, commands))
+    return [_answers(keys, replies) for keys in batch]
 
 
 async def read_together(carry: Carry, batch: Sequence[Keys]) -> list[Answers | None]:
@@ -73,22 +67,25 @@ async def read_together(carry: Carry, batch: Sequence[Keys]) -> list[Answers | N
     Raises:
         BlacklistUnavailable: Redis does not say.
     """
-    try:
-        with wrap_errors():
-            counts = await carry([("EXISTS", *keys) for keys in batch])
-            for count in counts:
-                check(count)
-    except RedisUnavailable as error:
-        raise BlacklistUnavailable(str(error)) from error
+    counts = await _carried(carry, [("EXISTS", *keys) for keys in batch])
     # An error is no 0, and is met again.
     listed = [keys for keys, count in zip(batch, counts, strict=True) if count != 0]
-    if not listed:
-        return [dict.fromkeys(keys) for keys in batch]
-    found = iter(await read(carry, listed))
+    found = iter(await read(carry, listed) if listed else ())
     return [
         next(found) if count != 0 else dict.fromkeys(keys)
         for keys, count in zip(batch, counts, strict=True)
     ]
+
+
+async def _carried(carry: Carry, commands: Sequence[Command]) -> list[Any]:
+    try:
+        with wrap_errors():
+            replies = await carry(commands)
+            for reply in replies:
+                check(reply)
+    except RedisUnavailable as error:
+        raise BlacklistUnavailable(str(error)) from error
+    return replies
 
 
 def _answers(keys: Keys, replies: Iterator[object]) -> Answers | None:
