@@ -8,7 +8,7 @@ from typing import Any, Final
 from control.documents import prices_document
 from control.model import GatewayConfig, Price
 from control.usage import UsageRow
-from runtime.contracts import Pricing
+from runtime.contracts import MOST_CREDITS, Pricing
 
 _PER_1000: Final = Decimal(1000)
 _WITHOUT_PRICE: Final = {
@@ -16,8 +16,6 @@ _WITHOUT_PRICE: Final = {
     Pricing.REPORTED: "the upstream said how many credits it took; rounded up",
     Pricing.UNPRICED: "no price covers it, or nobody counted its tokens",
 }
-#: The ledger's column holds no more: usage_sink cuts there, and marks the row.
-_MOST_CREDITS: Final = 2**31 - 1
 #: `billing.totalCost` is read as a float.
 _TOLERANCE: Final = Decimal("1E-9")
 
@@ -84,8 +82,8 @@ def _terms(row: UsageRow, price: Price) -> dict[str, Any]:
     by_token = sum((tokens * rate for _, tokens, rate in amounts), Decimal(0))
     exact = by_token / _PER_1000 + price.per_call
     whole = int(exact.to_integral_value(ROUND_CEILING))
-    charged = min(whole, _MOST_CREDITS)
-    cut = f", and to {_MOST_CREDITS} at most" if charged < whole else ""
+    charged = min(whole, MOST_CREDITS)
+    cut = f", and to {MOST_CREDITS} at most" if charged < whole else ""
     billed = row["metadata"].get("billing", {}).get("totalCost", 0)
     return {
         "price": {

@@ -22,10 +22,9 @@ from datetime import UTC, date, datetime
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import Any, Final
 
-from runtime.contracts import Pricing
+from runtime.contracts import MOST_CREDITS, Pricing
 from usage_sink.errors import BadPriceBook
 from usage_sink.events import Usage, UsageEvent
-from usage_sink.values import INT4_MAX
 
 CURRENCY: Final = "credits"
 
@@ -222,10 +221,10 @@ def _charge(pricing: Pricing, cost: Decimal, version: str | None) -> Charge:
     whole = int(cost.to_integral_value(ROUND_CEILING, _EXACT))
     return Charge(
         pricing,
-        min(whole, INT4_MAX),
+        min(whole, MOST_CREDITS),
         cost,
         version,
-        is_clamped=whole > INT4_MAX,
+        is_clamped=whole > MOST_CREDITS,
     )
 
 

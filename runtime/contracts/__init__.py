@@ -235,6 +235,10 @@ class Outcome(StrEnum):
     UNSETTLED = "unsettled"
 
 
+#: Of one request: `usage_logs.credits` holds no more, and a larger charge is cut.
+MOST_CREDITS: Final = 2**31 - 1
+
+
 class Pricing(StrEnum):
     """How a row's credits came about."""
 
