@@ -21,6 +21,8 @@ from typing import Any, Final
 import asyncpg
 
 from bench import checks, machine, report
+from bench.envoy import Changed
+from bench.envoy_changes import nothing
 from bench.installed import Cache, NotInstalled
 from bench.load import Load
 from bench.peers.envoy import BareEnvoy, Direct
@@ -39,6 +41,8 @@ GATEWAYS: Final[tuple[Gateway, ...]] = (
     Direct(),
     BareEnvoy(1),
     BareEnvoy(2),
+    Changed("hubgate's Envoy alone, 1", nothing),
+    Changed("hubgate's Envoy alone, 2", nothing, workers=2),
     Hubgate(),
     Hubgate("hubgate, two calls", {"HUBGATE_DECISION_CALLS": "two"}),
     Hubgate(
