@@ -82,6 +82,8 @@ class Evidence:
         self._recent = RecentIds()
         self._lives = Lives()
         self._certainty: Certainty | None = None
+        #: Before this start; None: nothing ever was.
+        self._claimed: float | None = None
         self._started = clock.now()
         self._published_at = 0.0
         self._is_envoy_here = False
@@ -223,11 +225,14 @@ class Evidence:
     async def _publish(self, *, is_closed: bool = False) -> None:
         pool = await self._presence.pool()
         if self._certainty is None:
-            through = await published(pool, self._node)
-            self._certainty = Certainty(self._started, through)
+            self._claimed = await published(pool, self._node)
+            self._certainty = Certainty(self._started, self._claimed)
         self._settle_certainty(self._certainty)
         now = self._clock.now()
         through = now if is_closed else complete_through(self._facts(now))
+        if through is None:
+            # The old claim once more: we are here, and a closed mark is open again.
+            through = self._claimed
         if through is None:
             return
         self._metrics.set("hubgate_usage_complete_through_seconds", now - through)
