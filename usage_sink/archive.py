@@ -13,9 +13,8 @@ again, because its partition is still there:
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +24,11 @@ import asyncpg
 from runtime.contracts import TABLE_USAGE_LOGS
 from runtime.logs import get_logger
 from runtime.postgres import version_table
-from usage_sink import manifest, parquet
+from usage_sink import manifest, parquet, read_back
+from usage_sink.days import bounds
 from usage_sink.errors import ArchiveDamaged, ArchiverBusy
 from usage_sink.manifest import Manifest, Sums
-from usage_sink.seals import SealKind, rows_digest
+from usage_sink.seals import SealKind
 from usage_sink.tables import TABLE_ARCHIVES, TABLE_CHAINS, TABLE_SEALS
 
 log = get_logger(__name__)
@@ -37,12 +37,6 @@ log = get_logger(__name__)
 LOCK: Final = 0x68756261
 #: Dropping waits for every query of that day, and every writer waits for it.
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '3s'"
-_SCRATCH: Final = "usage_read_back"
-#: Rows from before there were seals; they all have one, over all days.
-_BEFORE_SEALS: Final = 0
-
-_STORED: Final = ", ".join(parquet.STORED)
-_DAY: Final = "created_at >= $1 AND created_at < $2"
 
 _PARTITIONS: Final = """
 SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
@@ -52,18 +46,13 @@ WHERE i.inhparent = to_regclass($1) AND c.relname ~ '_[0-9]{8}$' ORDER BY day
 _RESTORED: Final = f"SELECT day FROM {TABLE_ARCHIVES} WHERE restored_at IS NOT NULL"
 
 _ROWS: Final = f"""
-SELECT {_STORED}, billable
-FROM {TABLE_USAGE_LOGS} WHERE {_DAY} ORDER BY created_at, id
+SELECT {", ".join(parquet.STORED)}, billable FROM {TABLE_USAGE_LOGS}
+WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at, id
 """
 _SEALS: Final = f"""
 SELECT name, chain, seal, rows, digest, previous, head, sealed_at
 FROM {TABLE_SEALS} JOIN {TABLE_CHAINS} USING (chain)
 WHERE day = $1 AND kind = '{SealKind.USAGE}' ORDER BY chain, seal
-"""
-
-_MAKE_SCRATCH: Final = f"""
-CREATE TEMPORARY TABLE {_SCRATCH} ON COMMIT DROP
-AS SELECT {_STORED} FROM {TABLE_USAGE_LOGS} WITH NO DATA
 """
 
 _NOTE: Final = f"""
@@ -146,10 +135,7 @@ async def _archive(connection: asyncpg.Connection, folder: Path, day: date) -> A
     except ArchiveDamaged as error:
         log.error("day not archived", day=str(day), why=str(error))  # noqa: TRY400 - expected, no traceback
         return Archived(day, Fate.REFUSED, why=str(error))
-    await connection.execute(
-        _NOTE,
-        *(day, written.file, *written.noted()),
-    )
+    await connection.execute(_NOTE, day, written.file, *written.noted())
     try:
         async with connection.transaction():
             await connection.execute(_LOCK_TIMEOUT)
@@ -166,7 +152,7 @@ async def _write(connection: asyncpg.Connection, folder: Path, day: date) -> Man
     usage, seals = drafts = [folder / f".{name}.new" for name in names]
     # One snapshot: the rows, their sums and their seals are those of one moment.
     async with connection.transaction(isolation="repeatable_read"):
-        sums = await sums_of(connection, TABLE_USAGE_LOGS, day)
+        sums = await read_back.sums_of(connection, TABLE_USAGE_LOGS, day)
         count = await _copy(connection, usage, parquet.USAGE_SCHEMA, _ROWS, bounds(day))
         if count != sums.rows:
             raise ArchiveDamaged(f"{count} rows were read, there are {sums.rows}")
@@ -174,10 +160,10 @@ async def _write(connection: asyncpg.Connection, folder: Path, day: date) -> Man
         version = await connection.fetchval(
             f"SELECT version_num FROM {version_table('usage_sink')}"
         )
-        await make_scratch(connection)
-        await load(connection, usage, _SCRATCH)
-        await check(connection, _SCRATCH, day, sums)
-        await _check_before_seals(connection, day)
+        scratch = await read_back.make_scratch(connection)
+        await read_back.load(connection, usage, scratch)
+        await read_back.check(connection, scratch, day, sums)
+        await read_back.check_before_seals(connection, scratch, day)
     written = Manifest(
         day=day,
         sums=sums,
@@ -217,104 +203,3 @@ async def _copy(
             file.add([tuple(row) for row in rows])
             count += len(rows)
     return count
-
-
-async def make_scratch(connection: asyncpg.Connection) -> str:
-    """A table for read-back rows, until the transaction ends; its name."""
-    await connection.execute(_MAKE_SCRATCH)
-    return _SCRATCH
-
-
-async def load(connection: asyncpg.Connection, path: Path, table: str) -> None:
-    """COPY a file's rows to `table`.
-
-    Raises:
-        ArchiveDamaged: it can't be read.
-    """
-    try:
-        for rows in parquet.rows(path, parquet.STORED):
-            await connection.copy_records_to_table(
-                table, columns=parquet.STORED, records=rows
-            )
-    except (OSError, ValueError) as error:
-        raise ArchiveDamaged(f"{path.name}: {error}") from error
-
-
-async def check(
-    connection: asyncpg.Connection, table: str, day: date, sums: Sums
-) -> None:
-    """That `table` has the rows of `day` as they were sealed, and no others.
-
-    Raises:
-        ArchiveDamaged: naming the first seal that differs.
-    """
-    found = await sums_of(connection, table, day)
-    total = await connection.fetchval(f"SELECT count(*) FROM {table}")
-    if found != sums or total != sums.rows:
-        raise ArchiveDamaged(f"{found} instead of {sums}, {total} rows in all")
-    bad = await connection.fetchrow(_differences(table), day)
-    if bad is not None:
-        raise ArchiveDamaged(
-            f"seal {bad['seal']} of chain {bad['chain']}: its {bad['sealed'] or 'no'}"
-            f" rows are not the {bad['found'] or 'no'} rows there are"
-        )
-
-
-def _differences(table: str) -> str:
-    return f"""
-SELECT chain, seal, f.rows AS found, s.rows AS sealed
-FROM (SELECT chain, seal, count(*) AS rows, {rows_digest(SealKind.USAGE)} AS digest
-      FROM {table} WHERE chain <> {_BEFORE_SEALS} GROUP BY chain, seal) f
-FULL JOIN (SELECT chain, seal, rows, digest FROM {TABLE_SEALS}
-      WHERE day = $1 AND kind = '{SealKind.USAGE}' AND chain <> {_BEFORE_SEALS}) s
-USING (chain, seal)
-WHERE f.rows IS DISTINCT FROM s.rows OR f.digest IS DISTINCT FROM s.digest
-ORDER BY chain, seal LIMIT 1
-"""
-
-
-async def _check_before_seals(connection: asyncpg.Connection, day: date) -> None:
-    query = (
-        "SELECT {digest} FROM {table} WHERE chain = $3 AND {day} HAVING count(*) > 0"
-    )
-    live, file = [
-        await connection.fetchval(
-            query.format(digest=rows_digest(SealKind.USAGE), table=table, day=_DAY),
-            *bounds(day),
-            _BEFORE_SEALS,
-        )
-        for table in (TABLE_USAGE_LOGS, _SCRATCH)
-    ]
-    if live != file:
-        raise ArchiveDamaged("rows from before seals are not what was written")
-
-
-async def sums_of(connection: asyncpg.Connection, table: str, day: date) -> Sums:
-    """What the rows of `day` in `table` add up to."""
-    (row,) = await connection.fetch(
-        "SELECT count(*), coalesce(sum(tokens), 0)::bigint,"
-        f" coalesce(sum(credits), 0)::bigint FROM {table} WHERE {_DAY}",
-        *bounds(day),
-    )
-    return Sums(*tuple(row))
-
-
-def bounds(day: date) -> tuple[datetime, datetime]:
-    """The first instant of a UTC day, and the first after it."""
-    start = datetime.combine(day, time(), UTC)
-    return start, start + timedelta(days=1)
-
-
-@asynccontextmanager
-async def connected(dsn: str, timeout_s: float) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of one's own; queries over a whole day may take long."""
-    connection = await asyncpg.connect(
-        dsn,
-        timeout=timeout_s,
-        command_timeout=3600,
-        server_settings={"application_name": "hubgate-archive", "timezone": "UTC"},
-    )
-    try:
-        yield connection
-    finally:
-        await connection.close(timeout=timeout_s)

@@ -7,8 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from usage_sink import manifest
-from usage_sink.archive import check, load, make_scratch
+from usage_sink import manifest, read_back
 from usage_sink.errors import ArchiveDamaged
 from usage_sink.tables import TABLE_ARCHIVES
 
@@ -43,6 +42,6 @@ async def _examine(
         raise ArchiveDamaged(f"{noted['day']} was noted otherwise in the database")
     if deep:
         async with connection.transaction():
-            scratch = await make_scratch(connection)
-            await load(connection, folder / archived.file, scratch)
-            await check(connection, scratch, archived.day, archived.sums)
+            scratch = await read_back.make_scratch(connection)
+            await read_back.load(connection, folder / archived.file, scratch)
+            await read_back.check(connection, scratch, archived.day, archived.sums)

@@ -18,7 +18,7 @@ import asyncpg
 from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
 from runtime.spreadsheets import DEFUSED, FORMULA
 from usage_sink import manifest, parquet
-from usage_sink.archive import bounds
+from usage_sink.days import bounds
 from usage_sink.errors import ArchiveDamaged
 from usage_sink.tables import TABLE_ARCHIVES
 

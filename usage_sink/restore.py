@@ -12,8 +12,9 @@ from typing import Final
 import asyncpg
 
 from runtime.contracts import TABLE_USAGE_LOGS
-from usage_sink import manifest
-from usage_sink.archive import LOCK, bounds, check, load
+from usage_sink import manifest, read_back
+from usage_sink.archive import LOCK
+from usage_sink.days import bounds
 from usage_sink.errors import ArchiveDamaged, ArchiverBusy, NotArchived
 from usage_sink.manifest import Manifest
 from usage_sink.tables import TABLE_ARCHIVES
@@ -73,8 +74,8 @@ async def _attach(
     await connection.execute(
         f"CREATE TABLE {table} (LIKE {TABLE_USAGE_LOGS} INCLUDING ALL)"
     )
-    await load(connection, file, table)
-    await check(connection, table, day, archived.sums)
+    await read_back.load(connection, file, table)
+    await read_back.check(connection, table, day, archived.sums)
     # With a constraint that says the same as the bounds, attaching reads no row.
     await connection.execute(
         f"ALTER TABLE {table} ADD CONSTRAINT of_its_day"

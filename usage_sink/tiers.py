@@ -13,7 +13,7 @@ the hours hold, in every snapshot; and so does what is kept of its parts (`parts
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -33,6 +33,7 @@ from runtime.contracts import (
     USAGE_SUMS,
 )
 from usage_sink import parts
+from usage_sink.days import bounds
 from usage_sink.parts import ADDED
 from usage_sink.parts import sums as _sum
 
@@ -56,8 +57,7 @@ class Period(StrEnum):
             return start, start + timedelta(days=7)
         if self is Period.MONTH:
             return start, next_month(start)
-        first = datetime.combine(start, time(), UTC)
-        return first, first + timedelta(days=1)
+        return bounds(start)
 
 
 def last_day(period: Period, start: date) -> date:

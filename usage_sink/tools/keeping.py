@@ -17,8 +17,9 @@ from usage_sink import archive as archiving
 from usage_sink import export as exporting
 from usage_sink import parquet
 from usage_sink import restore as restoring
-from usage_sink.archive import Fate, connected
+from usage_sink.archive import Fate
 from usage_sink.errors import UsageSinkError
+from usage_sink.tools.connection import connected
 from usage_sink.tools.options import Day, Instant, example, ledger
 from usage_sink.tools.settings import Settings, load
 

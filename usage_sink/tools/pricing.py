@@ -12,7 +12,6 @@ from runtime import logs
 from runtime.postgres import connect_pool
 from runtime.settings import SettingsError
 from usage_sink import books
-from usage_sink.archive import connected
 from usage_sink.chain import Chain
 from usage_sink.correlation import Correlation
 from usage_sink.correlation import correlate as compare
@@ -21,6 +20,7 @@ from usage_sink.prices import PriceBook
 from usage_sink.reprice import Repriced, Selection, Signature
 from usage_sink.reprice import reprice as rate_anew
 from usage_sink.store_postgres import PostgresUsageStore
+from usage_sink.tools.connection import connected
 from usage_sink.tools.options import chosen, example, ledger, span
 from usage_sink.tools.settings import Settings, load
 

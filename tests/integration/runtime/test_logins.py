@@ -24,6 +24,7 @@ from tests.conftest import a_database
 from usage_sink import archive
 from usage_sink.partitions import make_partitions
 from usage_sink.store import Written
+from usage_sink.tools.connection import connected
 
 pytestmark = pytest.mark.integration
 
@@ -172,7 +173,7 @@ async def test_an_archiver_drops_what_it_has_archived_and_nothing_else(
 ) -> None:
     await sink.execute("SELECT usage_logs_make_partition($1)", _DAY)
     await a_store(sink).write([a_record(created_at=_NOON)])
-    async with archive.connected(installed.url("hubgate_archive"), 5) as connection:
+    async with connected(installed.url("hubgate_archive"), 5) as connection:
         with pytest.raises(asyncpg.RestrictViolationError):
             await connection.execute("SELECT usage_logs_drop_archived($1)", _DAY)
         (archived,) = [

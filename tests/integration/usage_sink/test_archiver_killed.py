@@ -13,7 +13,8 @@ import asyncpg
 import pytest
 
 from tests.builders_ledger import a_ledger, a_record, a_store
-from usage_sink import archive, manifest, restore
+from usage_sink import manifest, restore
+from usage_sink.tools.connection import connected
 from usage_sink.verify import verify
 
 pytestmark = pytest.mark.integration
@@ -122,7 +123,7 @@ async def test_killed_at_each_step_and_run_again(kept: Kept) -> None:
     assert await kept.held() == ROWS
     assert await kept.pool.fetchval("SELECT count(*) FROM usage_logs") == 0
     assert (await verify(kept.url, None)).findings == []
-    async with archive.connected(kept.url, 5) as connection:
+    async with connected(kept.url, 5) as connection:
         await restore.restore(connection, kept.folder, DAY)
     assert await kept.pool.fetchval("SELECT count(*) FROM usage_logs") == ROWS
     assert (await verify(kept.url, None)).findings == []

@@ -22,6 +22,7 @@ from usage_sink.archive import Archived, Fate
 from usage_sink.errors import ArchiveDamaged, ArchiverBusy, NotArchived
 from usage_sink.events import Usage
 from usage_sink.export import Format, Span, export, writer
+from usage_sink.tools.connection import connected
 
 pytestmark = pytest.mark.integration
 
@@ -65,7 +66,7 @@ class Kept:
 async def kept(migrated_url: str, tmp_path: Path) -> AsyncIterator[Kept]:
     async with (
         a_ledger(migrated_url) as pool,
-        archive.connected(migrated_url, 5) as connection,
+        connected(migrated_url, 5) as connection,
     ):
         for day in (DAY, NEXT):
             await pool.execute("SELECT usage_logs_make_partition($1)", day)

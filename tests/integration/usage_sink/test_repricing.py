@@ -19,7 +19,6 @@ from runtime.clock import SystemClock
 from runtime.contracts import UsageSource
 from tests.builders_ledger import START, a_ledger, a_record, a_store
 from usage_sink import books
-from usage_sink.archive import connected
 from usage_sink.correlation import correlate
 from usage_sink.errors import BadPriceBook
 from usage_sink.events import Usage
@@ -33,6 +32,7 @@ from usage_sink.reprice import (
     reprice,
 )
 from usage_sink.store_postgres import PostgresUsageStore
+from usage_sink.tools.connection import connected
 from usage_sink.verify import verify
 
 pytestmark = pytest.mark.integration
