@@ -20,6 +20,7 @@ from runtime.contracts import (
     TABLE_USAGE_MINUTES,
     USAGE_SUMS,
 )
+from usage_sink.values import INT4_MAX
 
 _DIMENSIONS: Final = {
     "hour": "date_bin('1 hour', r.created_at, '2000-01-01+00')",
@@ -35,7 +36,6 @@ _SUMS: Final = {
     "errors": "count(*) FILTER (WHERE r.status >= 400)",
 }
 _ADJUSTED: Final = ("adjusted_tokens", "adjusted_credits")
-_LARGEST: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ GROUP BY {key} ORDER BY {key}"""
 
 
 def _bucket_counts() -> list[str]:
-    edges = zip((-1, *LATENCY_EDGES_MS), (*LATENCY_EDGES_MS, _LARGEST), strict=True)
+    edges = zip((-1, *LATENCY_EDGES_MS), (*LATENCY_EDGES_MS, INT4_MAX), strict=True)
     return [
         f"count(*) FILTER (WHERE r.duration_ms > {low} AND r.duration_ms <= {high})"
         for low, high in edges
