@@ -6,7 +6,6 @@ from typing import Final
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_LOGS
 from runtime.postgres import wrap_errors
 from usage_sink import rollups, tiers
 from usage_sink.rollups import Rollup
@@ -66,10 +65,10 @@ async def _rebuild(connection: asyncpg.Connection, first: date, last: date) -> R
 
 
 async def _hours(connection: asyncpg.Connection, table: Rollup, day: date) -> int:
-    await connection.execute(f"DELETE FROM {table.name} WHERE {_of(table, day)}")
+    await connection.execute(f"DELETE FROM {table.name} WHERE {table.of(day)}")
     status = await connection.execute(
         f"INSERT INTO {table.name} ({', '.join(table.columns)}) "
-        f"{rollups.calculated(table, _rows(day))}"
+        f"{rollups.calculated(table, rollups.rows_of(day))}"
     )
     return _affected(status)
 
@@ -78,26 +77,9 @@ async def _minutes(connection: asyncpg.Connection, day: date) -> int:
     """The other counts of a minute do not come from rows, and stay."""
     table = rollups.MINUTES
     await connection.execute(
-        f"UPDATE {table.name} SET recorded = 0, unsettled = 0 WHERE {_of(table, day)}"
+        f"UPDATE {table.name} SET recorded = 0, unsettled = 0 WHERE {table.of(day)}"
     )
-    return _affected(await connection.execute(rollups.add(table, _rows(day))))
-
-
-def _rows(day: date) -> str:
-    start, end = _bounds(day)
-    return (
-        f"(SELECT * FROM {TABLE_USAGE_LOGS} "
-        f"WHERE created_at >= {start} AND created_at < {end})"
-    )
-
-
-def _of(table: Rollup, day: date) -> str:
-    start, end = _bounds(day)
-    return f"{table.time} >= {start} AND {table.time} < {end}"
-
-
-def _bounds(day: date) -> tuple[str, str]:
-    return f"'{day}T00:00Z'", f"'{day + timedelta(days=1)}T00:00Z'"
+    return _affected(await connection.execute(rollups.add(table, rollups.rows_of(day))))
 
 
 def _affected(status: str) -> int:

@@ -8,6 +8,7 @@ before it and at most 50 ms. `adjusted_*` are the sums of those rows' adjustment
 """
 
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Final
 
 from runtime.contracts import (
@@ -51,6 +52,10 @@ class Rollup:
     def time(self) -> str:
         """The column that says of when a row is."""
         return "minute" if "minute" in self.key else "hour"
+
+    def of(self, day: date) -> str:
+        """Which rows are of the UTC day, as an SQL condition."""
+        return _is_within(self.time, day)
 
 
 _VALUES: Final = (*USAGE_SUMS, *LATENCY_BUCKETS, *_ADJUSTED)
@@ -101,6 +106,35 @@ SELECT {", ".join(f"s.{one}" for one in names)},
 FROM ({_sums(rollup, rows)}) AS s ({", ".join(names)})
 LEFT JOIN ({_adjusted(rollup, TABLE_USAGE_ADJUSTMENTS, rows)}) AS a
     USING ({", ".join(rollup.key)})"""
+
+
+def rows_of(day: date) -> str:
+    """The ledger's rows of the UTC day, as a relation."""
+    return f"(SELECT * FROM {TABLE_USAGE_LOGS} WHERE {_is_within('created_at', day)})"
+
+
+def differences(rollup: Rollup, day: date) -> str:
+    """How many sums of the UTC day are not what they must be."""
+    kept = (
+        f"SELECT {', '.join(rollup.columns)} FROM {rollup.name} "
+        f"WHERE {rollup.of(day)} AND {rollup.is_filled}"
+    )
+    return count_of_differences(calculated(rollup, rows_of(day)), kept)
+
+
+def count_of_differences(calculated: str, kept: str) -> str:
+    """How many rows only one of two queries gives."""
+    return f"""
+WITH calculated AS MATERIALIZED ({calculated}), kept AS ({kept})
+SELECT count(*) FROM (
+    (TABLE calculated EXCEPT TABLE kept) UNION ALL (TABLE kept EXCEPT TABLE calculated)
+) AS difference
+"""
+
+
+def _is_within(time: str, day: date) -> str:
+    after = day + timedelta(days=1)
+    return f"{time} >= '{day}T00:00Z' AND {time} < '{after}T00:00Z'"
 
 
 def _sums(rollup: Rollup, rows: str) -> str:

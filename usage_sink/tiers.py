@@ -32,7 +32,7 @@ from runtime.contracts import (
     TABLE_USAGE_WEEKLY,
     USAGE_SUMS,
 )
-from usage_sink import parts
+from usage_sink import parts, rollups
 from usage_sink.days import bounds
 from usage_sink.parts import ADDED
 from usage_sink.parts import sums as _sum
@@ -97,14 +97,11 @@ class Sums:
     def differences(self) -> str:
         """How many rows are not what they must be."""
         names = ", ".join((self.period.value, *self.columns))
-        return f"""
-WITH calculated AS MATERIALIZED ({self.calculated}),
-    kept AS (SELECT {names} FROM {self.table}
-        WHERE {self.period.value} = $1 AND {self.chosen})
-SELECT count(*) FROM (
-    (TABLE calculated EXCEPT TABLE kept) UNION ALL (TABLE kept EXCEPT TABLE calculated)
-) AS difference
-"""
+        kept = (
+            f"SELECT {names} FROM {self.table} "
+            f"WHERE {self.period.value} = $1 AND {self.chosen}"
+        )
+        return rollups.count_of_differences(self.calculated, kept)
 
 
 _BY_USER: Final = ("grain", "value", "user_id")

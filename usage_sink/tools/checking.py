@@ -12,10 +12,10 @@ import click
 from runtime import logs
 from usage_sink import archives, exported
 from usage_sink import rebuild as sums
+from usage_sink.findings import Finding, Report
 from usage_sink.tools.connection import connected
 from usage_sink.tools.options import Day, example, ledger
 from usage_sink.tools.settings import Settings, load
-from usage_sink.verify import Finding, Report
 from usage_sink.verify import verify as verify_ledger
 
 _MOST_SHOWN = 20

@@ -11,11 +11,12 @@ import pytest
 
 from tests.builders_ledger import START, a_ledger, a_record, a_store
 from usage_sink.events import Usage
+from usage_sink.findings import Report
 from usage_sink.heads import Head, Heads, read
 from usage_sink.rebuild import rebuild
 from usage_sink.seals import Batch, SealKind, first_head, link, rows_digest
 from usage_sink.store_postgres import PostgresUsageStore
-from usage_sink.verify import Report, verify
+from usage_sink.verify import verify
 
 BATCHES = 5
 ROWS = 8
