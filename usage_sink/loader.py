@@ -1,29 +1,26 @@
 """The one task that writes the ledger: spool -> batches -> transactions.
 
 While PostgreSQL writes one batch, the next is sent to it and the one after that is
-read, mapped and priced; more than these three are never in memory. The spool is told
-only after the commit, and in the order of the batches. When the
-ledger is away the batch is tried again until it is there, or until the process ends:
-then the spool still has it.
+read, mapped and priced (`batches`); more than these three are never in memory. The
+spool is told only after the commit, and in the order of the batches. When the ledger is
+away the batch is tried again until it is there, or until the process ends: then the
+spool still has it.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from runtime.clock import Clock
 from runtime.lifecycle import wait_or_stop
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
-from usage_sink.errors import LedgerUnavailable, PricesPending
-from usage_sink.events import NotARequest
-from usage_sink.intake import Intake, Item
-from usage_sink.plain import PlainRecord, Record
-from usage_sink.records import Misfit, UsageRecord, is_disputed, is_unpriced
-from usage_sink.segments import Entry, Position
+from usage_sink.batches import Batch, BatchLimits, BatchReader
+from usage_sink.errors import LedgerUnavailable
+from usage_sink.intake import Intake
+from usage_sink.plain import Record
+from usage_sink.records import UsageRecord, is_disputed, is_unpriced
 from usage_sink.spool import Spool
 from usage_sink.store import UsageStore, Written, misfit_of
 
@@ -33,62 +30,7 @@ Observer = Callable[[Sequence[Record]], None]
 
 _FIRST_BACK_OFF_S: Final = 0.1
 _LONGEST_BACK_OFF_S: Final = 2.0
-#: Several of Envoy's batches.
-_READ_BYTES: Final = 512 * 1024
-#: Records between two turns of the event loop: below 10 ms.
-_SLICE: Final = 200
-_PRICES_RETRY_S: Final = 0.2
-_SPOOL_RETRY_S: Final = 1.0
 _UNDER_WAY: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """`rows` are written at once; fewer, when the batch before began `wait_s` ago.
-
-    So what comes after a pause is written at once, and what comes steadily in a few
-    transactions a second: half of what a small one costs does not depend on its rows.
-    """
-
-    rows: int
-    wait_s: float
-
-
-@dataclass(slots=True)
-class Batch:
-    """Rows of one transaction; `end` is what the spool is told then."""
-
-    records: list[Record] = field(default_factory=list)
-    misfits: list[Misfit] = field(default_factory=list)
-    not_requests: int = 0
-    end: Position | None = None
-
-    @property
-    def rows(self) -> int:
-        return len(self.records) + len(self.misfits)
-
-    @property
-    def is_empty(self) -> bool:
-        return self.end is None and not self.rows
-
-    def add(self, items: Iterable[Item]) -> None:
-        for item in items:
-            match item:
-                case PlainRecord() | UsageRecord():
-                    self.records.append(item)
-                case Misfit():
-                    self.misfits.append(item)
-                case NotARequest():
-                    self.not_requests += 1
-
-    def mark(self) -> tuple[int, int, int]:
-        return len(self.records), len(self.misfits), self.not_requests
-
-    def back_to(self, mark: tuple[int, int, int]) -> None:
-        """Take back what was added since."""
-        records, misfits, self.not_requests = mark
-        del self.records[records:]
-        del self.misfits[misfits:]
 
 
 class Loader:
@@ -105,15 +47,12 @@ class Loader:
         observers: Sequence[Observer] = (),
     ) -> None:
         self._spool = spool
-        self._intake = intake
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
         self._observers = observers
         self._closing = asyncio.Event()
-        #: Entries read from the spool and not begun; the one under way.
-        self._entries: list[Entry] = []
-        self._items: tuple[Entry, Iterator[Item]] | None = None
+        self._reader = BatchReader(spool, intake, limits, self._closing)
         self._back_off_s = 0.0
         #: When the last batch went on its way.
         self._began = float("-inf")
@@ -150,7 +89,7 @@ class Loader:
         wait_until: float | None = None
         while True:
             self._spool.arrived.clear()
-            await self._fill(batch)
+            await self._reader.fill(batch)
             if batch.rows >= self._limits.rows:
                 return batch
             is_busy = writing is not None and not writing.done()
@@ -180,57 +119,6 @@ class Loader:
             await asyncio.wait(pending, timeout=timeout, return_when="FIRST_COMPLETED")
         finally:
             arriving.cancel()
-
-    async def _fill(self, batch: Batch) -> None:
-        """Add what can be read now, up to the limit."""
-        while batch.rows < self._limits.rows:
-            if self._items is None and not await self._next_entry():
-                return
-            if self._items is None:
-                continue
-            entry, items = self._items
-            mark = batch.mark()
-            try:
-                is_done = await self._take(batch, items)
-            except PricesPending:
-                batch.back_to(mark)
-                await self._hold(entry)
-                return
-            if is_done:
-                self._items = None
-                batch.end = entry.end
-
-    async def _next_entry(self) -> bool:
-        if not self._entries:
-            try:
-                chunk = await self._spool.read(_READ_BYTES)
-            except OSError as error:
-                log.error("spool can't be read", error=str(error))  # noqa: TRY400 - expected, no traceback
-                await wait_or_stop(self._closing, _SPOOL_RETRY_S)
-                return False
-            if chunk is None:
-                return False
-            self._entries = chunk.entries[::-1]
-        entry = self._entries.pop()
-        self._items = (entry, self._intake.read(entry))
-        return True
-
-    async def _take(self, batch: Batch, items: Iterator[Item]) -> bool:
-        """Add items up to the limit; True when these were all."""
-        while (room := self._limits.rows - batch.rows) > 0:
-            wanted = min(room, _SLICE)
-            found = list(islice(items, wanted))
-            batch.add(found)
-            await asyncio.sleep(0)
-            if len(found) < wanted:
-                return True
-        return False
-
-    async def _hold(self, entry: Entry) -> None:
-        """Begin the entry again after a moment; what came before it may go."""
-        self._items = (entry, self._intake.read(entry))
-        await wait_or_stop(self._closing, _PRICES_RETRY_S)
-        self._spool.arrived.set()
 
     # --- writing
 

@@ -12,8 +12,8 @@ from runtime.settings import (
     SecretFileField,
     ServiceSettings,
 )
+from usage_sink.batches import BatchLimits
 from usage_sink.evidence_settings import EvidenceSettings
-from usage_sink.loader import BatchLimits
 from usage_sink.spool import SEGMENT_BYTES, Bounds
 
 

@@ -8,9 +8,10 @@ import asyncpg
 from runtime.clock import SystemClock
 from runtime.metrics import Metrics
 from tests.builders_ledger import a_ledger
+from usage_sink.batches import BatchLimits
 from usage_sink.chain import Chain
 from usage_sink.intake import Intake
-from usage_sink.loader import BatchLimits, Loader
+from usage_sink.loader import Loader
 from usage_sink.otlp import entries
 from usage_sink.pricing import PricesInForce
 from usage_sink.segments import Kind

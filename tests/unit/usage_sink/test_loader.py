@@ -12,9 +12,10 @@ import pytest
 
 from runtime.clock import FakeClock, SystemClock
 from runtime.metrics import Metrics
+from usage_sink.batches import BatchLimits
 from usage_sink.errors import LedgerUnavailable
 from usage_sink.intake import Intake, Said, from_entries
-from usage_sink.loader import BatchLimits, Loader
+from usage_sink.loader import Loader
 from usage_sink.plain import Record
 from usage_sink.pricing import PricesInForce
 from usage_sink.segments import Kind
