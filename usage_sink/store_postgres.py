@@ -4,20 +4,9 @@ One transaction for a batch: COPY to a scratch table, INSERT what is new, add it
 the rollups, seal it. Either all of that is there afterwards, or none.
 """
 
-import asyncio
 import hashlib
 import json
-import struct
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -28,21 +17,19 @@ import asyncpg
 from runtime.clock import Clock, SystemClock
 from runtime.contracts import UsageSource
 from runtime.logs import get_logger
-from runtime.postgres import DatabaseRejected, DatabaseUnavailable, wrap_errors
+from runtime.postgres import DatabaseRejected
 from usage_sink import copied, tiers
 from usage_sink import store_sql as sql
 from usage_sink.adjustments import SETTLED_LATE, Adjustment
 from usage_sink.chain import Chain, State
-from usage_sink.errors import LedgerUnavailable
 from usage_sink.plain import Record
 from usage_sink.records import Misfit, UsageRecord
+from usage_sink.sealing import Connection, Sealing, ledger_errors
 from usage_sink.seals import Batch, SealKind
 from usage_sink.store import Written, misfit_of
 from usage_sink.values import clean
 
 log = get_logger(__name__)
-
-_Connection = asyncpg.pool.PoolConnectionProxy
 
 #: As old as a reported call may be (`reports`); others come at once or by replay.
 _REPORTED_DAYS: Final = timedelta(days=36)
@@ -60,15 +47,12 @@ class PostgresUsageStore:
         self, pool: asyncpg.Pool, chain: Chain, clock: Clock | None = None
     ) -> None:
         self._pool = pool
-        self._chain = chain
+        self._node = chain.node
+        self._sealing = Sealing(pool, chain)
         self._clock = clock or SystemClock()
         self._days: set[date] = set()
         #: The last batch had rows that were there: so may the next.
         self._expects_known = False
-        # The head of one transaction is the beginning of the next; what needs no head
-        # is done while another has its turn. Both are had in the order of calls.
-        self._before_turn = asyncio.Lock()
-        self._turn = asyncio.Lock()
 
     async def write(self, records: Sequence[Record]) -> Written:
         """Write `records`; when the database refuses them, halve until it does not.
@@ -105,7 +89,7 @@ class PostgresUsageStore:
         if not adjustments:
             return 0
 
-        async def insert(connection: _Connection, state: State) -> list[Batch]:
+        async def insert(connection: Connection, state: State) -> list[Batch]:
             place = (state.chain, state.seal + 1)
             rows = [(*_adjustment_row(one), *place) for one in adjustments]
             days = {_day(one.usage_created_at) for one in adjustments}
@@ -114,19 +98,19 @@ class PostgresUsageStore:
             found = await connection.fetch(sql.ADJUST, *columns)
             return _batches(found, SealKind.ADJUSTMENT)
 
-        return sum(batch.rows for batch in await self._sealed(insert))
+        return sum(batch.rows for batch in await self._sealing.run(insert))
 
     async def quarantine(self, misfits: Sequence[Misfit]) -> None:
         if not misfits:
             return
         rows = [_misfit_row(misfit) for misfit in misfits]
-        with _ledger_errors():
+        with ledger_errors():
             await self._pool.execute(
                 sql.QUARANTINE,
                 [digest for digest, _, _ in rows],
                 [reason for _, reason, _ in rows],
                 [attributes for _, _, attributes in rows],
-                self._chain.node,
+                self._node,
             )
 
     async def _copy_new(self, records: Sequence[Record], days: set[date]) -> int:
@@ -147,7 +131,7 @@ class PostgresUsageStore:
     ) -> int:
         places = {day: place for place, day in enumerate(sorted(days), start=1)}
 
-        async def copy(connection: _Connection) -> None:
+        async def copy(connection: Connection) -> None:
             await connection.execute(sql.MAKE_SCRATCH)
             await connection.copy_to_table(
                 sql.SCRATCH,
@@ -157,7 +141,7 @@ class PostgresUsageStore:
                 format="binary",
             )
 
-        async def insert(connection: _Connection, state: State) -> list[Batch]:
+        async def insert(connection: Connection, state: State) -> list[Batch]:
             await connection.execute(tiers.make_stale(days))
             if any(map(_is_reported, records)):
                 await connection.execute(sql.NOTE_REPORTED, UsageSource.REPORTED.value)
@@ -171,46 +155,15 @@ class PostgresUsageStore:
                 batches += _batches(late, SealKind.ADJUSTMENT)
             return batches
 
-        written = await self._sealed(insert, prepare=copy)
+        written = await self._sealing.run(insert, prepare=copy)
         return sum(one.rows for one in written if one.kind is SealKind.USAGE)
-
-    async def _sealed(
-        self,
-        insert: Callable[[_Connection, State], Awaitable[list[Batch]]],
-        *,
-        prepare: Callable[[_Connection], Awaitable[None]] | None = None,
-    ) -> list[Batch]:
-        """Run `prepare`, then `insert` and seal what it returns, in one transaction."""
-        async with AsyncExitStack() as turn, AsyncExitStack() as before_turn:
-            await before_turn.enter_async_context(self._before_turn)
-            has_turn = False
-            try:
-                with _ledger_errors():
-                    async with (
-                        self._pool.acquire() as connection,
-                        connection.transaction(),
-                    ):
-                        if prepare is not None:
-                            await prepare(connection)
-                        await turn.enter_async_context(self._turn)
-                        has_turn = True
-                        await before_turn.aclose()
-                        state = await self._chain.state(connection)
-                        batches = await insert(connection, state)
-                        seals = await self._chain.seal(connection, batches)
-            except BaseException:
-                if has_turn:
-                    self._chain.forget()
-                raise
-            self._chain.committed(seals)
-        return batches
 
     async def _archived_days(self, days: set[date]) -> set[date]:
         today = datetime.fromtimestamp(self._clock.now(), UTC).date()
         closed = {day for day in days if day <= today - _OPEN_DAYS}
         if not closed:
             return set()
-        with _ledger_errors():
+        with ledger_errors():
             found = await self._pool.fetch(sql.ARCHIVED, sorted(closed))
         return {row["day"] for row in found}
 
@@ -221,7 +174,7 @@ class PostgresUsageStore:
             self._days.add(day)
             if today - _REPORTED_DAYS <= day <= today:
                 try:
-                    with _ledger_errors():
+                    with ledger_errors():
                         await self._pool.execute(sql.MAKE_DAY, day)
                 except DatabaseRejected as error:
                     log.warning("no partition", day=str(day), why=_brief(error))
@@ -289,24 +242,12 @@ def _batches(
 
 
 def _adjustment_row(one: Adjustment) -> tuple[Any, ...]:
-    """Values in the order of _ADJUSTMENT_COLUMNS, but for chain and seal."""
+    """Values in the order of sql.ADJUST, but for chain and seal."""
     return (
         *(uuid4(), one.usage_id, one.usage_created_at, one.tokens, one.input_tokens),
         *(one.output_tokens, one.cached_tokens, one.reasoning_tokens, one.credits),
         *(one.price_version, one.reason, one.author, json.dumps(dict(one.metadata))),
     )
-
-
-@contextmanager
-def _ledger_errors() -> Iterator[None]:
-    try:
-        with wrap_errors():
-            yield
-    except DatabaseUnavailable as error:
-        raise LedgerUnavailable(str(error)) from error
-    except (AttributeError, TypeError, ValueError, struct.error) as error:
-        # COPY is encoded on our side (`copied`).
-        raise DatabaseRejected(str(error)) from error
 
 
 def _misfit_row(misfit: Misfit) -> tuple[bytes, str, str]:
