@@ -219,13 +219,16 @@ def _unpayable(config: GatewayConfig) -> list[Misfit]:
 def ordered(routes: tuple[Route, ...]) -> list[Route]:
     """The order in which they are tried, as this module's docstring states it.
 
-    Of two routes with the same match, the one for named methods is tried first.
+    Of two routes with the same match, the one for named methods is tried first. An
+    expression that is given again stands where it was first given.
     """
+    places: dict[tuple[str, str], int] = {}
+    for place, route in enumerate(routes):
+        places.setdefault(route.match, place)
 
     def rank(route: Route) -> tuple[int, int, str, bool]:
         kind, text = route.match
-        length = 0 if kind == "regex" else -len(text)
-        name = "" if kind == "regex" else text
-        return _MATCHES.index(kind), length, name, route.methods is None
+        among = (places[kind, text], "") if kind == "regex" else (-len(text), text)
+        return _MATCHES.index(kind), *among, route.methods is None
 
     return sorted(routes, key=rank)

@@ -228,6 +228,21 @@ def test_paths_come_first_then_expressions_in_their_order_then_prefixes() -> Non
     ) == ["x", "r2", "r1", "p"]
 
 
+def test_an_expression_for_named_methods_overtakes_no_other_expression() -> None:
+    admin = {"id": "admin", "regex": "/api/v[0-9]+/admin/.*", "roles": ["admin"]}
+    anybody = {"id": "anybody", "regex": "/api/.*", "methods": ["GET"]}
+
+    assert order(admin, anybody) == ["admin", "anybody"]
+
+
+def test_routes_of_one_expression_are_tried_together_where_it_first_stands() -> None:
+    get = {"id": "get", "regex": "/a.*", "methods": ["GET"]}
+    post = {"id": "post", "regex": "/a.*", "methods": ["POST"]}
+    other = {**get, "id": "b", "regex": "/b.*"}
+
+    assert order(get, other, post) == ["get", "post", "b"]
+
+
 def test_named_methods_are_tried_before_any_method() -> None:
     assert order(
         {"id": "any", "path": "/a"}, {"id": "get", "path": "/a", "methods": ["GET"]}
