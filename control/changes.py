@@ -132,12 +132,13 @@ class Changes:
             active = await self._ports.store.active()
             taken = await self._ports.store.latest_by(FILE_AUTHOR)
             document = file.document()
-            if active is not None:
-                await self._resume(active)
-            if taken is None or taken.document != document:
+            refused = None if active is None else await self._resume_stored(active)
+            if active is None or not _is_taken(taken, document, active):
                 outcome = await self._apply(document, FILE_AUTHOR, "configuration file")
                 if isinstance(outcome, Rejected):
                     self._complain(outcome)
+            elif refused is not None:
+                raise refused
 
     async def apply(self, edit: Edit, author: str, comment: str) -> Applied | Rejected:
         """Change the document in force by `edit`, a function that copies.
@@ -202,6 +203,19 @@ class Changes:
             # A newer control may know fields that this one does not.
             self._refused_rev = active.rev
             log.error("another control's revision is refused", reason=str(refused))  # noqa: TRY400 - expected, no traceback
+
+    async def _resume_stored(self, active: Revision) -> ConfigRefused | None:
+        """Why not, if this version refuses what an earlier one took."""
+        try:
+            await self._resume(active)
+        except ConfigRefused as refused:
+            remedy = Problem(
+                "document",
+                f"revision {active.rev} is in force and refused; edit the"
+                " configuration file, and it takes its place",
+            )
+            return ConfigRefused([*refused.problems, remedy])
+        return None
 
     async def _resume(self, active: Revision) -> None:
         config: GatewayConfig = from_document(active.document)
@@ -274,3 +288,11 @@ class Changes:
         if self._in_force is None:
             raise ConfigRefused([problem])
         log.error("the configuration file is refused", reason=outcome.reason)
+
+
+def _is_taken(taken: Revision | None, document: Document, active: Revision) -> bool:
+    """Whether the file is what it was when it was last put in force, or refused."""
+    if taken is None or taken.document != document:
+        return False
+    # Else control ended in the midst of it.
+    return taken.status is not Status.PENDING or taken.rev < active.rev

@@ -4,6 +4,7 @@ import pytest
 
 from control import edits
 from control.changes import FILE_AUTHOR, Applied, NotReady, Rejected
+from control.model import GatewayConfig
 from control.parse import ConfigRefused
 from control.store import Status, StoreUnavailable
 from control.xds.cache import Published
@@ -48,6 +49,62 @@ async def test_an_edited_file_counts_at_the_next_start(parts: Parts) -> None:
     await again.start(a_config({**ROUTE, "id": "b"}))
 
     assert [one.id for one in again.config.routes] == ["b"]
+
+
+@pytest.mark.parametrize("stored", [None, a_config()], ids=["first", "edited"])
+async def test_a_file_whose_taking_was_cut_short_is_taken_at_the_next_start(
+    parts: Parts, stored: GatewayConfig | None
+) -> None:
+    if stored is not None:
+        await parts.changes.start(stored)
+    file = a_config(ROUTE)
+    await parts.store.add(file.document(), FILE_AUTHOR, "killed before it was settled")
+    again = parts.new_changes()
+    await again.start(file)
+
+    assert [one.id for one in again.config.routes] == ["a"]
+
+
+async def test_a_later_change_is_not_undone_by_a_file_whose_taking_was_cut_short(
+    parts: Parts,
+) -> None:
+    file = a_config()
+    await parts.changes.start(a_config(ROUTE))
+    await parts.store.add(file.document(), FILE_AUTHOR, "killed before it was settled")
+    await parts.changes.apply(put({**ROUTE, "path": "/b"}), "admin", "")
+    again = parts.new_changes()
+    await again.start(file)
+
+    assert [one.path for one in again.config.routes] == ["/b"]
+
+
+async def store_refused(parts: Parts) -> None:
+    """What an earlier version took and this one refuses."""
+    document = {**a_config().document(), "a-field-of-earlier": 1}
+    stored = await parts.store.add(document, "admin", "")
+    await parts.store.settle(stored.rev, Status.ACTIVE)
+
+
+async def test_a_stored_revision_that_is_refused_is_told_with_the_way_out(
+    parts: Parts,
+) -> None:
+    file = a_config()
+    await parts.changes.start(file)
+    await store_refused(parts)
+
+    with pytest.raises(ConfigRefused, match=r"(?s)a-field-of-earlier.*edit the"):
+        await parts.new_changes().start(file)
+
+
+async def test_an_edited_file_replaces_a_stored_revision_that_is_refused(
+    parts: Parts,
+) -> None:
+    await parts.changes.start(a_config())
+    await store_refused(parts)
+    again = parts.new_changes()
+    await again.start(a_config(ROUTE))
+
+    assert [one.id for one in again.config.routes] == ["a"]
 
 
 async def test_a_file_that_envoy_refuses_leaves_the_stored_in_force(
