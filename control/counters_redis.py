@@ -6,6 +6,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from control.counters import Counted, CountersUnavailable, Limit
+from runtime.contracts.counters import counter_script
 from runtime.contracts.redis_keys import RATE_LIMIT_PARTS
 from runtime.redis import RedisUnavailable, Script
 
@@ -17,7 +18,7 @@ class RedisCounters:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._script = Script(_SCRIPT.read_text("utf-8"))
+        self._script = Script(counter_script(_SCRIPT))
 
     async def read(self, limits: Sequence[Limit]) -> Sequence[Counted]:
         if not limits:

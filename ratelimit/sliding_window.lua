@@ -12,22 +12,20 @@
 --          retry ms
 --
 -- The same arithmetic as window.py, whose docstring has the theory; the clock is the
--- server's own, so that replicas with different clocks agree.
+-- server's own, so that replicas with different clocks agree. Before it stands
+-- runtime/contracts/counters.lua, whose names it uses.
 --
 -- Everybody waits for this: a counter is not read entry by entry where its head says
 -- enough, and is kept in locals, since a table of its own costs a third more.
 
-local call, byte, sub = redis.call, string.byte, string.sub
-local pack, parsed = struct.pack, struct.unpack
-local time = redis.call('TIME')
+local sub = string.sub
+local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local parts = tonumber(ARGV[1])
 
--- Doubles hold every integer that Lua can count with.
-local HEAD, ENTRIES = '<BBddd', 27
+-- Where the entries begin, and in the head what a further hit changes.
+local ENTRIES = 27
 local TOTALS, TOTALS_OFFSET = '<dd', 10
--- By the bytes of an entry's hits.
-local ENTRY = {[1] = '<BB', [2] = '<I2B', [4] = '<I4B', [8] = '<dB'}
 
 local kinds = {}
 for base = 3, #ARGV, 6 do
@@ -47,55 +45,6 @@ for base = 3, #ARGV, 6 do
     oldest = index - parts,
     lasts = (parts + 1) * part,
   }
-end
-
--- {hits, delta, ...} as entries, with as many bytes as the most hits need.
-local function entries_of(flat)
-  local width, entries = 1, {}
-  for i = 1, #flat, 2 do
-    while flat[i] >= 256 ^ width do width = 2 * width end
-  end
-  for i = 1, #flat, 2 do
-    entries[#entries + 1] = pack(ENTRY[width], flat[i], flat[i + 1])
-  end
-  return width, table.concat(entries)
-end
-
--- What earlier versions stored: msgpack {index, hits, index delta, hits, ...}, oldest
--- first. There are such counters for one window after an upgrade.
-local function converted(stored)
-  local flat = cmsgpack.unpack(stored)
-  local head, last = table.remove(flat, 1), table.remove(flat)
-  local used, span = last, 0
-  for i = 1, #flat, 2 do
-    used, span = used + flat[i], span + flat[i + 1]
-  end
-  local width, entries = entries_of(flat)
-  return width, span, head, used, last, 1, entries
-end
-
--- A counter: hits in the window, index of the oldest part there, of the newest (-1:
--- none), hits in that; and the entries: their width, a text, and where they begin.
-local function load(key, kind)
-  local stored = call('GET', key)
-  if stored then
-    local width, span, head, used, last, at
-    if ENTRY[byte(stored)] then
-      width, span, head, used, last, at = parsed(HEAD, stored)
-    else
-      width, span, head, used, last, at, stored = converted(stored)
-    end
-    local newest, oldest = head + span, kind.oldest
-    if newest >= oldest then
-      while head < oldest do
-        local hits, delta
-        hits, delta, at = parsed(ENTRY[width], stored, at)
-        used, head = used - hits, head + delta
-      end
-      return used, head, newest, last, width, stored, at
-    end
-  end
-  return 0, kind.index, -1, 0, 1, '', 1
 end
 
 local function retry_after(kind, used, head, last, width, stored, at)
@@ -143,7 +92,7 @@ end
 -- One caller, whose keys are i..to: charged on the way back, when all have been seen.
 local function decide(i, to, kind_of, admitted)
   local key, kind, others = KEYS[i], kind_of[i], nil
-  local used, head, newest, last, width, stored, at = load(key, kind)
+  local used, head, newest, last, width, stored, at = load(key, kind.oldest, kind.index)
   local retry = 0
   if used + kind.cost > kind.limit then
     retry = retry_after(kind, used, head, last, width, stored, at)

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from ratelimit.lane import DEADLINE_S, Lane
 from ratelimit.store import Charge, Outcome
 from ratelimit.window import SUB_WINDOWS, Count
+from runtime.contracts.counters import counter_script
 from runtime.contracts.redis_keys import rate_limit_key
 from runtime.logs import get_logger
 from runtime.metrics import Metrics
@@ -55,7 +56,7 @@ class RedisCounterStore:
         self._client = client
         self._metrics = metrics
         self._deadline_s = deadline_s
-        self._script = Script(_SCRIPT.read_text("utf-8"))
+        self._script = Script(counter_script(_SCRIPT))
         self._lanes: dict[str, Lane[_Asked]] = {}
         self._line = Line(client)
         self._is_cluster = is_cluster(client)

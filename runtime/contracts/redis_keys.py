@@ -32,7 +32,8 @@ def blacklist_user_key(sub: str) -> str:
 #: an entry's hits take (1, 2, 4, or 8: a double), parts from the oldest one to the
 #: newest (a byte), and as doubles the oldest one's index, the hits of all parts and
 #: those of the newest. For every other part follows an entry, oldest first: its hits,
-#: and a byte, parts from there to the next one. Low bytes are first.
+#: and a byte, parts from there to the next one. Low bytes are first. `counters.lua`
+#: reads it.
 RATE_LIMIT_PARTS: Final = 60
 #: The scope of a role's limits; a route's is "route:" and its escaped id.
 RATE_LIMIT_OF_ROLE: Final = "role"
