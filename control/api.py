@@ -17,6 +17,7 @@ from control.routers import (
     limits,
     me,
     networks,
+    nodes,
     summary,
     tokens,
     usage,
@@ -44,6 +45,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.include_router(tokens.router(deps))
     app.include_router(usage.router(deps))
     app.include_router(completeness.router(deps))
+    app.include_router(nodes.router(deps))
     app.include_router(summary.router(deps))
     app.include_router(export.router(deps))
     app.include_router(audit.router(deps))

@@ -32,6 +32,7 @@ class Action(StrEnum):
     AUDIT = "audit.read"
     #: Entries that were older than they are kept (`control/prune.py`).
     PRUNED = "audit.pruned"
+    NODE_CLOSED = "usage.node.closed"
     PSEUDONYM_DESTROYED = "pseudonym.destroyed"
 
 

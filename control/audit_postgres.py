@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
+import asyncpg
+
 from control.audit import AuditQuery, Entry, Kept
 from control.database import Database
 from control.store_postgres import translated
@@ -24,6 +26,17 @@ ORDER BY id DESC LIMIT $7
 """  # noqa: S608
 
 
+async def write(
+    to: asyncpg.Pool | asyncpg.pool.PoolConnectionProxy, entry: Entry
+) -> None:
+    """In a transaction of the connection, if it is in one; the driver's errors."""
+    await to.execute(
+        _ADD,
+        *(entry.actor, entry.role, str(entry.action), entry.subject),
+        *(json.dumps(dict(entry.details)), entry.request_id),
+    )
+
+
 class PostgresAuditLog:
     """Raises StoreUnavailable."""
 
@@ -32,11 +45,7 @@ class PostgresAuditLog:
 
     async def add(self, entry: Entry) -> None:
         with translated():
-            await self._database.pool.execute(
-                _ADD,
-                *(entry.actor, entry.role, str(entry.action), entry.subject),
-                *(json.dumps(dict(entry.details)), entry.request_id),
-            )
+            await write(self._database.pool, entry)
 
     async def find(self, query: AuditQuery) -> Sequence[Kept]:
         async with self._database.reading() as connection:

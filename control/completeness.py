@@ -18,7 +18,9 @@ _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 class Watermark:
     """A node's claim: every request that ended before `complete_through` has its row.
 
-    A node that `is_closed` has stopped and has nothing on its way.
+    A node that `is_closed` has stopped and has nothing on its way, as it said itself;
+    or it died, and an operator closed it (`closed_by_hand_at`): then requests that
+    ended later may be without a row.
     """
 
     node: str
@@ -26,7 +28,9 @@ class Watermark:
     basis: str
     pending: int
     is_closed: bool
+    #: The node was heard.
     updated_at: datetime
+    closed_by_hand_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,22 +80,42 @@ def parse_range(parameters: Mapping[str, str], now: float) -> Range:
     return Range(start, end)
 
 
-def answer(marks: Sequence[Watermark], minutes: Sequence[Minute]) -> dict[str, Any]:
+def claim(mark: Watermark) -> dict[str, Any]:
+    """As the API and the audit log show it."""
+    by_hand = mark.closed_by_hand_at
+    return {
+        "node": mark.node,
+        "completeThrough": shown(mark.complete_through),
+        "basis": mark.basis,
+        "pending": mark.pending,
+        "isClosed": mark.is_closed,
+        "closedByHandAt": None if by_hand is None else shown(by_hand),
+        "updatedAt": shown(mark.updated_at),
+    }
+
+
+def node(mark: Watermark, now: float) -> dict[str, Any]:
+    """The claim, how old it is, and since when nothing was heard of the node."""
+    return {
+        **claim(mark),
+        "ageSeconds": seconds_since(mark.complete_through, now),
+        "silentSeconds": seconds_since(mark.updated_at, now),
+    }
+
+
+def seconds_since(at: datetime, now: float) -> int:
+    """Whole ones; the database's clock and ours may differ a little."""
+    return max(0, int(now - at.timestamp()))
+
+
+def answer(
+    marks: Sequence[Watermark], minutes: Sequence[Minute], now: float
+) -> dict[str, Any]:
     """As the API shows it."""
     instant = through(marks)
     return {
         "completeThrough": None if instant is None else shown(instant),
-        "nodes": [
-            {
-                "node": mark.node,
-                "completeThrough": shown(mark.complete_through),
-                "basis": mark.basis,
-                "pending": mark.pending,
-                "isClosed": mark.is_closed,
-                "updatedAt": shown(mark.updated_at),
-            }
-            for mark in marks
-        ],
+        "nodes": [node(mark, now) for mark in marks],
         "minutes": [
             {
                 "node": one.node,

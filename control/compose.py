@@ -22,6 +22,7 @@ from control.following import Following, Registry
 from control.late_exports import LateExports
 from control.live import Live
 from control.model import GatewayConfig
+from control.nodes_postgres import PostgresNodes
 from control.pace import Pace
 from control.parse import ConfigRefused
 from control.pseudonyms_postgres import PostgresPseudonyms
@@ -133,6 +134,7 @@ def build(settings: Settings, metrics: Metrics) -> Control:
         exports=LateExports(partial(_exports, database, usage, pseudonyms, settings)),
         pace=Pace(settings.usage_export_stall_s, settings.usage_export_least_rate),
         pseudonyms=pseudonyms,
+        nodes=PostgresNodes(database),
         live=Live(
             counters=RedisCounters(client),
             balances=balances,

@@ -16,6 +16,7 @@ from control.errors import ApiError, invalid
 from control.export import Exporter
 from control.following import Registry
 from control.live import Live
+from control.nodes import Nodes
 from control.pace import Pace
 from control.parameters import BadParameters
 from control.parse import Problem
@@ -46,6 +47,7 @@ class Deps:
     #: Asked of who reads an export.
     pace: Pace
     pseudonyms: Pseudonyms
+    nodes: Nodes
     live: Live
     revocations: Revocations
     registry: Registry
@@ -63,6 +65,13 @@ class Deps:
     async def caller(self, request: Request) -> Caller:
         """Who asks; raises ApiError 401, or 503 when nobody can tell."""
         return await self.access.caller(request.headers.get("authorization"))
+
+    async def admin(self, request: Request) -> Caller:
+        """Who asks, by the admin token or their own; raises ApiError 403: no admin."""
+        caller = await self.caller(request)
+        if not caller.is_admin:
+            raise ApiError(403, ErrorCode.FORBIDDEN, "Only administrators may do this")
+        return caller
 
     async def sight(
         self,
@@ -101,16 +110,27 @@ class Deps:
         Raises:
             StoreUnavailable: it is not written.
         """
-        await self.audit.add(
-            Entry(
-                actor=caller.user_id,
-                role=caller.role,
-                action=action,
-                subject=subject,
-                details=dict(request.query_params) if details is None else details,
-                request_id=_request_id(request),
-            )
-        )
+        if details is None:
+            details = dict(request.query_params)
+        await self.audit.add(entry_of(request, caller, action, details, subject))
+
+
+def entry_of(
+    request: Request,
+    caller: Caller,
+    action: Action,
+    details: Mapping[str, Any],
+    subject: str | None = None,
+) -> Entry:
+    """For the audit log."""
+    return Entry(
+        actor=caller.user_id,
+        role=caller.role,
+        action=action,
+        subject=subject,
+        details=details,
+        request_id=_request_id(request),
+    )
 
 
 def once(request: Request) -> Mapping[str, str]:

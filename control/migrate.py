@@ -1,7 +1,8 @@
 """`python -m control.migrate`: control's tables and its login, once, by their owner.
 
-Control reads the ledger and keeps the history of configurations; with this login it
-can do nothing else (HUBGATE_MIGRATE=false: it waits until this has run).
+Control reads the ledger, closes nodes that died and keeps the history of
+configurations; with this login it can do nothing else (HUBGATE_MIGRATE=false: it waits
+until this has run).
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from runtime.settings import PostgresSettings, SecretFileField
 PACKAGE = "control"
 LOGIN = "hubgate_control"
 READER = "hubgate_reader"
+OPERATOR = "hubgate_operator"
 _GRANTS = (
     f"GRANT SELECT, INSERT ON {TABLE_CONFIG_REVISIONS} TO {LOGIN}",
     f"GRANT UPDATE (status, reason) ON {TABLE_CONFIG_REVISIONS} TO {LOGIN}",
@@ -47,7 +49,7 @@ async def main(_: asyncio.Event) -> None:
     if settings.control_password_file is not None:
         login = Login(
             name=LOGIN,
-            group=READER,
+            groups=(READER, OPERATOR),
             password=settings.control_password_file.text(),
             package=PACKAGE,
             grants=_GRANTS,

@@ -37,7 +37,7 @@ UPDATE {TABLE_CONFIG_REVISIONS} SET status = $2, reason = $3
 WHERE rev = $1 AND status = 'pending'
 """  # noqa: S608
 WATERMARKS: Final = f"""
-SELECT node, complete_through, basis, pending, is_closed, updated_at
+SELECT node, complete_through, basis, pending, is_closed, updated_at, closed_by_hand_at
 FROM {TABLE_USAGE_WATERMARKS} ORDER BY node
 """  # noqa: S608
 

@@ -238,6 +238,37 @@ def logs(
         click.echo(table.usage(answer.get("items", [])))
 
 
+@usage.command(epilog=_example("hubgate usage nodes"))
+@_talks_to_control
+def nodes(control: str | None, admin_token: str | None) -> None:
+    """Show how far each node's usage is complete, and since when it is silent."""
+    from local import table  # noqa: PLC0415 - only this command needs it
+
+    answer = client_of(control, admin_token).completeness()
+    click.echo(table.nodes(answer.get("nodes", [])))
+
+
+@usage.command(
+    epilog=_example(
+        "hubgate usage close-node gateway-2 --author ada --reason 'its machine is gone'"
+    )
+)
+@click.argument("node")
+@click.option("--author", required=True, help="Who answers for it.")
+@click.option("--reason", required=True, help="Why; kept in the audit log.")
+@_talks_to_control
+def close_node(
+    node: str, author: str, reason: str, control: str | None, admin_token: str | None
+) -> None:
+    """Wait no more for a node that died and never returns.
+
+    What it had not brought by then may be missing for ever; it says how much is known.
+    A node that was heard within the last minute is refused.
+    """
+    answer = client_of(control, admin_token).close_node(node, author, reason)
+    click.echo(answer["meaning"])
+
+
 ledger.add_commands(usage)
 
 

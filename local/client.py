@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -39,6 +39,13 @@ class ControlClient:
 
     def usage_logs(self, params: dict[str, str]) -> dict[str, Any]:
         return self.call("GET", "/api/usage/logs", params=params)
+
+    def completeness(self) -> dict[str, Any]:
+        return self.call("GET", "/api/usage/completeness")
+
+    def close_node(self, node: str, author: str, reason: str) -> dict[str, Any]:
+        path = f"/control/v1/nodes/{quote(node, safe='')}/closed"
+        return self.call("PUT", path, json={"author": author, "reason": reason})
 
     def export(self, asked: dict[str, str], file: Path) -> str:
         """Write an export to `file`; gives its manifest's text.

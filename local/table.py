@@ -1,18 +1,32 @@
-"""Usage records as a table for people."""
+"""Usage records, and nodes of the ledger, as tables for people."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_COLUMNS = ("createdAt", "userId", "service", "model", "tokens", "credits")
+_USAGE = ("createdAt", "userId", "service", "model", "tokens", "credits")
+_NODES = (
+    *("node", "completeThrough", "ageSeconds", "silentSeconds", "pending"),
+    *("isClosed", "closedByHandAt"),
+)
 
 
 def usage(items: Sequence[Mapping[str, Any]]) -> str:
-    """One line for each record; a dash where there is nothing."""
+    """One line for each record."""
+    return _table(items, _USAGE)
+
+
+def nodes(items: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each node."""
+    return _table(items, _NODES)
+
+
+def _table(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """A dash where there is nothing."""
     rows = [
-        [str(item.get(c) if item.get(c) is not None else "-") for c in _COLUMNS]
+        [str(item.get(c) if item.get(c) is not None else "-") for c in columns]
         for item in items
     ]
-    return _align([list(_COLUMNS), *rows])
+    return _align([list(columns), *rows])
 
 
 def _align(rows: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Logins of the services: each may do what its group may, and nothing of the owner's.
+"""Logins of the services: each may do what its groups may, and nothing of the owner's.
 
 Made by whoever migrates, who must be allowed to create roles. A login's password is
 set anew each time, so that a changed secret is in force after the next migration.
@@ -30,10 +30,10 @@ _ALTER: Final = "ALTER ROLE {name} LOGIN NOCREATEDB NOCREATEROLE PASSWORD {passw
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """`grants` are statements that give what its `group` does not have."""
+    """`grants` are statements that give what its `groups` do not have."""
 
     name: str
-    group: str
+    groups: Sequence[str]
     password: str
     package: str
     grants: Sequence[str] = ()
@@ -58,14 +58,15 @@ async def ensure_login(dsn: str, login: Login) -> None:
 
 async def _ensure(connection: asyncpg.Connection, login: Login) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-    await connection.execute(_MAKE.format(name=login.group, attributes="NOLOGIN"))
+    for group in login.groups:
+        await connection.execute(_MAKE.format(name=group, attributes="NOLOGIN"))
     await connection.execute(_MAKE.format(name=login.name, attributes="LOGIN"))
     # PASSWORD takes no parameter: the server quotes it.
     password = await connection.fetchval(
         "SELECT quote_literal($1::text)", login.password
     )
     await connection.execute(_ALTER.format(name=login.name, password=password))
-    await connection.execute(f"GRANT {login.group} TO {login.name}")
+    await connection.execute(f"GRANT {', '.join(login.groups)} TO {login.name}")
     # By this it sees that its schema is there.
     versions = version_table(login.package)
     await connection.execute(f"GRANT SELECT ON {versions} TO {login.name}")

@@ -17,6 +17,7 @@ from control.exports import Exports
 from control.following import Registry
 from control.live import Live
 from control.model import GatewayConfig
+from control.nodes import MemoryNodes
 from control.pace import Pace
 from control.parse import from_document
 from control.pseudonyms import MemoryPseudonyms
@@ -107,6 +108,7 @@ class Parts:
         self.store = MemoryConfigStore(self.clock)
         self.audit = MemoryAuditLog(self.clock)
         self.pseudonyms = MemoryPseudonyms(self.clock)
+        self.nodes = MemoryNodes(self.usage, self.audit, self.clock)
         self.exported = MemoryExportRows(self.usage)
         self.snapshots = SnapshotCache(self.metrics, self.clock)
         self.changes = self.new_changes()
@@ -143,6 +145,7 @@ class Parts:
             exports=Exports(self.exported, self.pseudonyms),
             pace=Pace(),
             pseudonyms=self.pseudonyms,
+            nodes=self.nodes,
             live=self.live(),
             revocations=self.revocations,
             registry=Registry(self.instances, self.changes, self.clock, self.metrics),

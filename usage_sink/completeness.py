@@ -109,7 +109,8 @@ VALUES ($1, $2, $3, $4, $5, now())
 ON CONFLICT (node) DO UPDATE SET
     complete_through = greatest(w.complete_through, excluded.complete_through),
     basis = excluded.basis, pending = excluded.pending,
-    is_closed = excluded.is_closed, updated_at = excluded.updated_at
+    is_closed = excluded.is_closed, updated_at = excluded.updated_at,
+    closed_by_hand_at = NULL
 """
 _FIND: Final = f"SELECT complete_through FROM {TABLE_USAGE_WATERMARKS} WHERE node = $1"
 # Ordered as the loader does, so that both can't wait for each other.

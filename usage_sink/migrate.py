@@ -32,7 +32,9 @@ async def main(_: asyncio.Event) -> None:
         (ARCHIVER, settings.archive_password_file),
     ):
         if file is not None:
-            login = Login(name=name, group=group, password=file.text(), package=PACKAGE)
+            login = Login(
+                name=name, groups=(group,), password=file.text(), package=PACKAGE
+            )
             await ensure_login(settings.database_url, login)
 
 

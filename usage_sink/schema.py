@@ -344,6 +344,8 @@ usage_watermarks = Table(
     Column("pending", Integer, nullable=False),
     Column("is_closed", Boolean, nullable=False),
     _time("updated_at", default=True),
+    # By an operator, as the node could not; null again when it is heard.
+    _time("closed_by_hand_at", null=True),
 )
 
 usage_archives = Table(

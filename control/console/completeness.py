@@ -33,9 +33,15 @@ def _node(node: Mapping[str, Any], zone: ZoneInfo) -> Row:
         figures.instant(node["completeThrough"], zone),
         node["basis"],
         figures.whole(node["pending"]),
-        "stopped" if node["isClosed"] else "running",
+        _state(node),
     )
     return Row(node["node"], cells)
+
+
+def _state(node: Mapping[str, Any]) -> str:
+    if not node["isClosed"]:
+        return "running"
+    return "stopped" if node["closedByHandAt"] is None else "closed by hand"
 
 
 def _nodes(minutes: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -6,13 +6,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from control import audit
-from control.access import Caller
 from control.audit import Action
 from control.deps import Deps, once
-from control.errors import ApiError
 from control.parameters import Reader
 from control.routers.described import Shown, example, parameter, parameters
-from runtime.contracts import ErrorCode
 
 _EXAMPLE = {
     "id": 17,
@@ -83,7 +80,7 @@ def router(deps: Deps) -> APIRouter:
     )
     async def entries(request: Request) -> dict[str, Any]:
         """Who read usage that is not their own, and who exported what."""
-        caller = await _admin(request)
+        caller = await deps.admin(request)
         query = audit.parse_query(once(request))
         await deps.note(request, caller, Action.AUDIT, subject=query.subject)
         return audit.page(query, await deps.audit.find(query))
@@ -101,18 +98,12 @@ def router(deps: Deps) -> APIRouter:
 
         The ledger's rows stay as they are.
         """
-        caller = await _admin(request)
+        caller = await deps.admin(request)
         reader = Reader({"id": user_id}, ("id",))
         user = reader.text("id") or ""
         reader.done()
         await deps.note(request, caller, Action.PSEUDONYM_DESTROYED, subject=user)
         at = await deps.pseudonyms.destroy(user)
         return {"userId": user, "destroyedAt": at}
-
-    async def _admin(request: Request) -> Caller:
-        caller = await deps.caller(request)
-        if not caller.is_admin:
-            raise ApiError(403, ErrorCode.FORBIDDEN, "Only administrators may do this")
-        return caller
 
     return api

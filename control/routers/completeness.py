@@ -6,22 +6,22 @@ from fastapi import APIRouter, Request
 
 from control.completeness import answer, parse_range
 from control.deps import Deps, once
-from control.errors import ApiError
 from control.routers.described import Shown, example, parameter, parameters
-from runtime.contracts import ErrorCode
 
+NODE: dict[str, Any] = {
+    "node": "gateway-1",
+    "completeThrough": "2026-01-31T08:00:04.120000Z",
+    "basis": "file",
+    "pending": 3,
+    "isClosed": False,
+    "closedByHandAt": None,
+    "updatedAt": "2026-01-31T08:00:05Z",
+    "ageSeconds": 2,
+    "silentSeconds": 1,
+}
 _EXAMPLE = {
     "completeThrough": "2026-01-31T08:00:04.120000Z",
-    "nodes": [
-        {
-            "node": "gateway-1",
-            "completeThrough": "2026-01-31T08:00:04.120000Z",
-            "basis": "file",
-            "pending": 3,
-            "isClosed": False,
-            "updatedAt": "2026-01-31T08:00:05Z",
-        }
-    ],
+    "nodes": [NODE],
     "minutes": [
         {
             "node": "gateway-1",
@@ -36,14 +36,21 @@ _EXAMPLE = {
 
 
 class Node(Shown):
-    """A node's claim: every request that ended before that instant has its row."""
+    """A node's claim: every request that ended before that instant has its row.
+
+    Of one with `closed_by_hand_at` requests that ended later may have none.
+    `age_seconds` are of the claim; `silent_seconds`: so long it was not heard.
+    """
 
     node: str
     complete_through: str
     basis: Literal["file", "stream"]
     pending: int
     is_closed: bool
+    closed_by_hand_at: str | None
     updated_at: str
+    age_seconds: int
+    silent_seconds: int
 
 
 class MinuteCounts(Shown):
@@ -88,11 +95,10 @@ def router(deps: Deps) -> APIRouter:
         ),
     )
     async def completeness(request: Request) -> dict[str, Any]:
-        caller = await deps.caller(request)
-        if not caller.is_admin:
-            raise ApiError(403, ErrorCode.FORBIDDEN, "Only administrators may see this")
-        range_ = parse_range(once(request), deps.clock.now())
+        await deps.admin(request)
+        now = deps.clock.now()
+        range_ = parse_range(once(request), now)
         marks = await deps.usage.watermarks()
-        return answer(marks, await deps.usage.minutes(range_))
+        return answer(marks, await deps.usage.minutes(range_), now)
 
     return api

@@ -178,6 +178,10 @@ FUNCTION_USAGE_SUM: Final = "usage_sum"
 TABLE_USAGE_TIERS: Final = "usage_tiers"
 TABLE_USAGE_MINUTES: Final = "usage_minutes"
 TABLE_USAGE_WATERMARKS: Final = "usage_watermarks"
+#: Closes the watermark of a node of which nothing was heard for so long: the ledger's
+#: own, for control. A node that lives is heard every second.
+FUNCTION_USAGE_CLOSE_NODE: Final = "usage_close_node"
+NODE_SILENT_S: Final = 60
 TABLE_USAGE_ADJUSTMENTS: Final = "usage_adjustments"
 TABLE_USAGE_ARCHIVES: Final = "usage_archives"
 TABLE_USAGE_CHAINS: Final = "usage_chains"

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.e2e.stack import Stack, a_user
+from tests.e2e.stack import Stack, a_user, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -85,6 +85,23 @@ def test_a_dry_run_uses_the_running_stacks_prices(stack: Stack) -> None:
 
     assert said.returncode == 0, said.stderr
     assert said.stdout.endswith("credits (2026-01)\n")
+
+
+def test_a_node_that_lives_is_shown_and_not_closed(stack: Stack) -> None:
+    def nodes() -> list[list[str]]:
+        """Each that has ever claimed anything."""
+        said = stack.command("usage", "nodes")
+        assert said.returncode == 0, said.stderr
+        return [line.split() for line in said.stdout.splitlines()[1:]]
+
+    eventually(nodes, _DEADLINE_S)
+    signed = ("--author", "ada", "--reason", "none")
+    refused = stack.command("usage", "close-node", "local", *signed)
+    (local,) = nodes()
+
+    assert refused.returncode == 1
+    assert "local is alive: it was heard" in refused.stderr
+    assert (local[0], local[-2:]) == ("local", ["False", "-"])
 
 
 def test_a_command_says_how_it_is_used(stack: Stack) -> None:

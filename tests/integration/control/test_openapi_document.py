@@ -97,7 +97,7 @@ async def test_whatever_an_operator_asks_is_answered_as_documented(
     token = f"Authorization: Bearer {ADMIN_TOKEN}"
     ours = (
         "^/(api/usage|health|metrics|"
-        "control/v1/(alerts|audit|explain|users|tokens|revocations))"
+        "control/v1/(alerts|audit|explain|nodes|users|tokens|revocations))"
     )
     found = await failures(address, tmp_path, "-H", token, "--include-path-regex", ours)
 

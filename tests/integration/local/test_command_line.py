@@ -23,6 +23,13 @@ _ROOT = Path(local.__file__).parent.parent
 _ADMIN = "admin-token"
 _RECORD = {"userId": "u1", "service": "openai", "tokens": 12, "credits": 3}
 
+_NODE = {
+    "node": "gateway-2",
+    "completeThrough": "2026-01-31T08:00:00Z",
+    "ageSeconds": 3600,
+    "silentSeconds": 3599,
+}
+
 
 class ControlApi(BaseHTTPRequestHandler):
     """Answers as the control API does and remembers what it was asked."""
@@ -31,7 +38,7 @@ class ControlApi(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.asked.append((self.path, None))
-        self._answer(200, {"items": [_RECORD], "nextCursor": None})
+        self._answer(200, {"items": [_RECORD], "nextCursor": None, "nodes": [_NODE]})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -42,6 +49,11 @@ class ControlApi(BaseHTTPRequestHandler):
             self._answer(422, {"code": "BAD_REQUEST", "message": "no such role"})
         else:
             self._answer(200, {"token": "a.b.c"})
+
+    def do_PUT(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.asked.append((self.path, body))
+        self._answer(200, {"meaning": "some may have no row"})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited
         """Say nothing."""
@@ -141,6 +153,37 @@ def test_usage_is_shown_as_a_table_or_as_json() -> None:
     assert ControlApi.asked[0][0] == "/api/usage/logs?userId=u1&limit=20"
 
 
+@pytest.mark.usefixtures("stack")
+def test_nodes_are_shown_with_the_age_of_what_they_claim() -> None:
+    result = _run("usage", "nodes")
+
+    assert [line.split()[:4] for line in result.output.splitlines()] == [
+        ["node", "completeThrough", "ageSeconds", "silentSeconds"],
+        ["gateway-2", "2026-01-31T08:00:00Z", "3600", "3599"],
+    ]
+
+
+@pytest.mark.usefixtures("stack")
+def test_closing_a_node_says_who_and_why_and_shows_what_it_means() -> None:
+    signed = ("--author", "ada", "--reason", "its machine is gone")
+    result = _run("usage", "close-node", "zone/2", *signed)
+
+    assert result.output == "some may have no row\n"
+    assert ControlApi.asked == [
+        (
+            "/control/v1/nodes/zone%2F2/closed",
+            {"author": "ada", "reason": "its machine is gone"},
+        )
+    ]
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.parametrize("given", [("--author", "ada"), ("--reason", "gone"), ()])
+def test_nobody_closes_a_node_without_name_and_reason(given: tuple[str, ...]) -> None:
+    assert _run("usage", "close-node", "gateway-2", *given).exit_code == 2
+    assert ControlApi.asked == []
+
+
 def test_without_a_stack_the_remedy_is_named() -> None:
     result = _run("token", "--user", "u1", "--role", "user")
 
@@ -197,6 +240,8 @@ def test_a_control_that_cannot_be_reached_is_named(url: str) -> None:
         ["version"],
         ["config", "validate"],
         ["usage", "logs"],
+        ["usage", "nodes"],
+        ["usage", "close-node"],
     ],
     ids=" ".join,
 )

@@ -144,6 +144,46 @@ async def test_a_sink_has_no_way_round(sink: asyncpg.Pool) -> None:
 
 
 @pytest.mark.usefixtures("sink")
+async def test_control_closes_a_silent_node_and_changes_no_other_claim(
+    installed: Installed,
+) -> None:
+    owner = await asyncpg.connect(installed.owner)
+    control = await installed.pool("hubgate_control")
+    other = await installed.pool("hubgate_archive")
+    close = "SELECT usage_close_node($1)"
+    try:
+        for node, silent in (("gone", "2 minutes"), ("alive", "2 seconds")):
+            await owner.execute(
+                "INSERT INTO usage_watermarks"
+                " VALUES ($1, now(), 'file', 0, false, now() - $2::text::interval)",
+                *(node, silent),
+            )
+        for pool, statement in (
+            (control, "UPDATE usage_watermarks SET is_closed = true"),
+            (control, "UPDATE usage_watermarks SET complete_through = now()"),
+            (control, "DELETE FROM usage_watermarks"),
+            (control, "INSERT INTO usage_watermarks SELECT * FROM usage_watermarks"),
+            (other, "SELECT usage_close_node('gone')"),
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await pool.execute(statement)
+        # A table of the caller's own does not stand for the ledger's.
+        async with control.acquire() as connection:
+            await connection.execute("CREATE TEMP TABLE usage_watermarks (node text)")
+            closed = [
+                await connection.fetchval(close, node) for node in ("gone", "alive")
+            ]
+        rows = await owner.fetch("SELECT node, is_closed FROM usage_watermarks")
+    finally:
+        await owner.close()
+        await control.close()
+        await other.close()
+
+    assert closed == [True, False]
+    assert dict(map(tuple, rows)) == {"gone": True, "alive": False}
+
+
+@pytest.mark.usefixtures("sink")
 async def test_control_reads_the_ledger_and_keeps_its_own(
     installed: Installed,
 ) -> None:

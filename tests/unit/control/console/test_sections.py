@@ -185,6 +185,11 @@ async def test_what_gateways_claim_is_shown(
 
     (node,) = rows(html, "Gateways and .*? ledger")
     assert [node[0], *node[2:]] == ["edge-1", "file", "3", "running"]
+    for by_hand, state in ((None, "stopped"), (AT, "closed by hand")):
+        closed = {**mark, "is_closed": True, "closed_by_hand_at": by_hand}
+        parts.usage.marks = [Watermark(node="edge-1", complete_through=AT, **closed)]
+        (node,) = rows(await view(client, ADMIN), "Gateways and .*? ledger")
+        assert node[-1] == state
     assert rows(html, "Requests that began in the last hour") == [
         ["edge-1", "14", "10", "2", "0"]
     ]
