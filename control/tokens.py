@@ -16,8 +16,8 @@ ALGORITHM = "HS256"
 DEFAULT_TTL_S = 3600
 MAX_TTL_S = 366 * 86400
 MAX_TOKEN_CHARACTERS = 8192
-#: How long a revocation by `jti` alone lasts: longer than any token of ours.
-UNKNOWN_EXPIRY_TTL_S = MAX_TTL_S
+#: Redis takes no end of time; no token that lives longer is older than this line.
+MOST_TTL_S = 100 * MAX_TTL_S
 
 _USER_PREFIX = blacklist_user_key("").removeprefix("bl:")
 _MAX_NAME = 256
@@ -64,8 +64,12 @@ class TokenToRevoke:
     ttl_s: int
 
 
-def read_for_revocation(token: str, after_exp_s: float, now: float) -> TokenToRevoke:
+def read_for_revocation(
+    token: str, after_exp_s: float, now: float, unknown_s: int
+) -> TokenToRevoke:
     """What a token says of itself, unverified: to revoke needs no trust.
+
+    For as long as it may be of use; `unknown_s` if it does not say.
 
     Raises:
         ApiError: 422, no token, or one without `jti`.
@@ -76,16 +80,25 @@ def read_for_revocation(token: str, after_exp_s: float, now: float) -> TokenToRe
         )
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise invalid(Problem("token", "this is no JWT; give it whole")) from None
-    jti, expiry = claims.get("jti"), claims.get("exp")
+    jti, expiry = claims.get("jti"), _expiry(claims.get("exp"))
     if not isinstance(jti, str) or not jti:
         raise invalid(
             Problem("token", "it has no jti; revoke all tokens of its user instead")
         )
-    if isinstance(expiry, bool) or not isinstance(expiry, int | float):
-        expiry = math.inf
-    left = expiry + after_exp_s - now
-    ttl_s = math.ceil(min(max(left, 1), UNKNOWN_EXPIRY_TTL_S))
-    return TokenToRevoke(token_id(jti, "token"), ttl_s)
+    if expiry is None:
+        return TokenToRevoke(token_id(jti, "token"), unknown_s)
+    left = min(max(expiry + after_exp_s - now, 1), MOST_TTL_S)
+    return TokenToRevoke(token_id(jti, "token"), math.ceil(left))
+
+
+def _expiry(value: object) -> float | None:
+    """None: no time that a genuine token could say."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def token_id(jti: object, field: str = "jti") -> str:

@@ -1,5 +1,6 @@
 """`/control/v1/tokens` and `/revocations`: let people in, and put them out."""
 
+import math
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -11,7 +12,6 @@ from control.routers.described import body, fields
 from control.tokens import (
     DEFAULT_TTL_S,
     MAX_TTL_S,
-    UNKNOWN_EXPIRY_TTL_S,
     TokenToRevoke,
     name,
     read_for_revocation,
@@ -56,11 +56,13 @@ def router(deps: Deps) -> APIRouter:
             )
         body = await json_object(request)
         _known(body, ("user", "role", "ttl_s"))
+        # No longer than a revocation of its user would last.
+        most = min(MAX_TTL_S, deps.longest_token_s)
         issued = deps.issuer.issue(
             name(body.get("user"), "user"),
             name(body.get("role"), "role"),
             deps.clock.now(),
-            _ttl(body.get("ttl_s", DEFAULT_TTL_S)),
+            _ttl(body.get("ttl_s", min(DEFAULT_TTL_S, most)), most),
         )
         return {
             "token": issued.token,
@@ -76,12 +78,9 @@ def router(deps: Deps) -> APIRouter:
             raise invalid(Problem("document", "give one of token, jti and user"))
         if "user" in body:
             user, now = name(body["user"], "user"), deps.clock.now()
-            await deps.revocations.revoke_user(user, now, deps.longest_token_s)
-            return {
-                "user": user,
-                "issuedBefore": now,
-                "expiresIn": deps.longest_token_s,
-            }
+            lasts_s = _longest_s(deps)
+            await deps.revocations.revoke_user(user, now, lasts_s)
+            return {"user": user, "issuedBefore": now, "expiresIn": lasts_s}
         found = _token(body, deps)
         await deps.revocations.revoke_token(found.jti, found.ttl_s)
         return {"jti": found.jti, "expiresIn": found.ttl_s}
@@ -89,11 +88,19 @@ def router(deps: Deps) -> APIRouter:
     return api
 
 
+def _longest_s(deps: Deps) -> int:
+    """For so long any token that there is now may be of use."""
+    return deps.longest_token_s + math.ceil(deps.access.usable_after_exp_s)
+
+
 def _token(body: dict[str, Any], deps: Deps) -> TokenToRevoke:
     if "jti" in body:
-        return TokenToRevoke(token_id(body["jti"]), UNKNOWN_EXPIRY_TTL_S)
+        return TokenToRevoke(token_id(body["jti"]), _longest_s(deps))
     return read_for_revocation(
-        str(body["token"]), deps.access.usable_after_exp_s, deps.clock.now()
+        str(body["token"]),
+        deps.access.usable_after_exp_s,
+        deps.clock.now(),
+        _longest_s(deps),
     )
 
 
@@ -103,11 +110,7 @@ def _known(body: dict[str, Any], names: tuple[str, ...]) -> None:
         raise invalid(*unknown)
 
 
-def _ttl(value: object) -> int:
-    if (
-        not isinstance(value, int)
-        or isinstance(value, bool)
-        or not 1 <= value <= MAX_TTL_S
-    ):
-        raise invalid(Problem("ttl_s", f"give whole seconds from 1 to {MAX_TTL_S}"))
+def _ttl(value: object, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise invalid(Problem("ttl_s", f"give whole seconds from 1 to {most}"))
     return value

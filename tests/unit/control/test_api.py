@@ -1,3 +1,4 @@
+import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -300,6 +301,8 @@ async def test_a_token_can_be_issued_and_verifies(
         {"user": "u", "role": "user", "ttl_s": 0},
         {"user": "u", "role": "user", "ttl_s": True},
         {"user": "u", "role": "user", "ttl": 5},
+        # The revocation of its user would end before it does.
+        {"user": "u", "role": "user", "ttl_s": 3601},
     ],
 )
 async def test_a_token_for_nobody_is_refused(
@@ -323,6 +326,41 @@ async def test_a_token_is_revoked_for_as_long_as_it_lives(
 
     assert answer.status_code == 200
     assert parts.revocations.keys == {"bl:t-9": 130}
+
+
+async def test_a_token_that_lives_for_years_is_revoked_for_years(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    years = 3 * 366 * 86_400
+    token = a_token(jti="t-9", exp=NOW + years)
+    await api.post(f"{CONFIG}/revocations", json={"token": token})
+
+    assert parts.revocations.keys == {"bl:t-9": years + 30}
+
+
+#: The longest token of these tests, and the leeway.
+LONGEST_S = 3600 + 30
+
+
+@pytest.mark.parametrize("kind", ["jti", "user"])
+async def test_what_is_revoked_by_name_stays_so_until_no_token_is_of_use(
+    api: httpx.AsyncClient, kind: str
+) -> None:
+    answer = await api.post(f"{CONFIG}/revocations", json={kind: "a"})
+
+    assert answer.json()["expiresIn"] == LONGEST_S
+
+
+@pytest.mark.parametrize("exp", ["null", '"9"', "true", "NaN", "1e999", "9" * 400])
+async def test_a_token_that_does_not_say_its_end_is_revoked_as_long_as_any_may_live(
+    api: httpx.AsyncClient, parts: Parts, exp: str
+) -> None:
+    segments = (b"{}", b'{"jti":"t","exp":%s}' % exp.encode(), b"x")
+    token = b".".join(base64.urlsafe_b64encode(one).rstrip(b"=") for one in segments)
+    answer = await api.post(f"{CONFIG}/revocations", json={"token": token.decode()})
+
+    assert answer.status_code == 200
+    assert parts.revocations.keys == {"bl:t": LONGEST_S}
 
 
 async def test_a_jti_and_a_user_can_be_revoked(
