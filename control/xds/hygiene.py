@@ -42,22 +42,15 @@ OVERRIDES = (
     "forwarded",
     "proxy",
 )
-#: Believed when proxies of ours are in front, who overwrite them.
-OF_TRUSTED_PROXIES = (
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-server",
-    "x-forwarded-scheme",
-    "x-forwarded-ssl",
-)
+#: Believed when proxies of ours are in front, who overwrite them. Else a client's host,
+#: path or user would pass, and its addresses stand before the one that Envoy adds.
+OF_TRUSTED_PROXIES = "x-forwarded-"
 
 
 def removed_headers(edge: Edge) -> TypedExtensionConfig:
     """An early header mutation."""
     names = (*STRIPPED_REQUEST_HEADERS, *OVERRIDES)
-    if not edge.trusted_hops:
-        names += OF_TRUSTED_PROXIES
+    proxies = () if edge.trusted_hops else (OF_TRUSTED_PROXIES,)
     mutations = [Mutation(remove=name) for name in names]
     mutations += [
         Mutation(
@@ -65,7 +58,7 @@ def removed_headers(edge: Edge) -> TypedExtensionConfig:
                 key_matcher=StringMatcher(prefix=prefix)
             )
         )
-        for prefix in OWN_PREFIXES
+        for prefix in (*OWN_PREFIXES, *proxies)
     ]
     return TypedExtensionConfig(
         name="removed_headers",

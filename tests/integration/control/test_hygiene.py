@@ -50,11 +50,27 @@ async def seen(bench: Bench, headers: dict[str, str]) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("name", [*OVERRIDES, *OF_TRUSTED_PROXIES])
+OF_PROXIES = [
+    OF_TRUSTED_PROXIES + name
+    for name in (
+        *("host", "port", "prefix", "server", "scheme", "ssl"),
+        *("method", "path", "uri", "user", "email", "client-cert"),
+    )
+]
+
+
+@pytest.mark.parametrize("name", [*OVERRIDES, *OF_PROXIES])
 async def test_what_would_change_the_request_behind_us_is_gone(
     bench: Bench, name: str
 ) -> None:
     assert name not in await seen(bench, {name: "/admin"})
+
+
+async def test_upstreams_are_told_of_no_address_by_a_client(bench: Bench) -> None:
+    headers = await seen(bench, {"x-forwarded-for": "203.0.113.9"})
+
+    assert headers["x-forwarded-for"]
+    assert "203.0.113.9" not in headers["x-forwarded-for"]
 
 
 @pytest.mark.parametrize(
