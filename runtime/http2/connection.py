@@ -6,6 +6,7 @@ from typing import cast
 
 from runtime.http2 import frames
 from runtime.http2.frames import ConnectionFault
+from runtime.http2.limits import Limits
 from runtime.http2.output import Output
 from runtime.http2.receiver import DRAIN_PING, Receiver
 from runtime.http2.running import Running
@@ -54,8 +55,7 @@ class Connection(asyncio.Protocol):
         self._out.attach(transport)
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family != socket.AF_UNIX:
-            # A call may be silent for hours; its peer's machine may have gone.
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            _probe(peer, self._limits)
         limits = self._limits
         ours = {
             frames.MAX_CONCURRENT_STREAMS: limits.streams,
@@ -188,3 +188,14 @@ class Connection(asyncio.Protocol):
 
 def _is_over(since: float | None, patience_s: float, now: float) -> bool:
     return since is not None and now - since > patience_s
+
+
+def _probe(peer: socket.socket, limits: Limits) -> None:
+    """Have the kernel find out when its machine has gone."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, limits.probe_after_s),
+        (socket.TCP_KEEPINTVL, limits.probe_every_s),
+        (socket.TCP_KEEPCNT, limits.probes),
+    ):
+        peer.setsockopt(socket.IPPROTO_TCP, option, value)

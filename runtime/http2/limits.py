@@ -35,6 +35,12 @@ class Limits:
     stall_s: float = 60.0
     #: No call for so long: the peer is asked to open a new connection when it needs it.
     idle_s: float = 900.0
+    #: When a peer was silent for so long, its machine is asked whether it is there, and
+    #: so often again (TCP's own probes): a call may be silent for hours, and ends two
+    #: minutes after the machine vanished.
+    probe_after_s: int = 60
+    probe_every_s: int = 10
+    probes: int = 6
     #: How long a peer may take to answer the PING that ends a drain's first half.
     drain_ping_s: float = 1.0
     #: For a peer to close a connection that is at its end.

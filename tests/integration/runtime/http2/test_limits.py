@@ -4,9 +4,11 @@ Flow control both ways, floods, stalls, and the two halves of a drain.
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,7 @@ from tests.integration.runtime.calls import (
     serving_within,
 )
 from tests.integration.runtime.http2_peer import (
+    DEADLINE_S,
     Frame,
     Peer,
     connected,
@@ -29,6 +32,9 @@ from tests.integration.runtime.http2_peer import (
     message,
     request_headers,
 )
+
+#: Of the timers that proc(5) tells of a connection.
+_KEEPALIVE = 2
 
 WAIT = request_headers(PREFIX + "Wait")
 GROW = request_headers(PREFIX + "Grow")
@@ -50,6 +56,18 @@ async def peer(served: Served) -> AsyncIterator[Peer]:
 
 def within(**limits: float) -> AbstractAsyncContextManager[Served]:
     return serving_within(Limits(**limits))  # type: ignore[arg-type] # sizes are whole
+
+
+def probed_in_s(server: int, client: int) -> float | None:
+    """Until the kernel probes that connection's client; None: it has other timers."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, _, timer, *_ = line.split()
+        ports = [int(one.rpartition(":")[2], 16) for one in (local, remote)]
+        if ports == [server, client]:
+            kind, _, ticks = timer.partition(":")
+            is_keepalive = int(kind, 16) == _KEEPALIVE
+            return int(ticks, 16) / os.sysconf("SC_CLK_TCK") if is_keepalive else None
+    return None
 
 
 def credit(peer: Peer, stream_id: int) -> int:
@@ -450,3 +468,15 @@ async def test_a_peer_that_never_greeted_does_not_keep_the_server(
         await peer.until(frames.SETTINGS)
         async with asyncio.timeout(2):
             await served.server.stop(60)
+
+
+async def test_a_silent_peers_machine_is_asked_whether_it_is_there(
+    served: Served, peer: Peer
+) -> None:
+    client = peer.writer.get_extra_info("sockname")[1]
+    assert await peer.ask(1) == b"HELLO"
+    async with asyncio.timeout(DEADLINE_S):
+        while (due := probed_in_s(served.address.port or 0, client)) is None:
+            await asyncio.sleep(0.01)
+
+    assert due <= Limits().probe_after_s
