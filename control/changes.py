@@ -118,6 +118,11 @@ class Changes:
         """Raises NotReady."""
         return self._now().config
 
+    @property
+    def envoys(self) -> tuple[str, ...]:
+        """Those that are connected to this control."""
+        return self._ports.snapshots.nodes
+
     async def start(self, file: GatewayConfig) -> None:
         """Put the stored configuration in force, or the file's.
 

@@ -70,14 +70,23 @@ def noted(entry: Entry, mark: Watermark) -> Entry:
     return replace(entry, details={**entry.details, **claim(mark)})
 
 
-def refusal(alive: NodeAlive, now: float) -> str:
+def heard(alive: NodeAlive, now: float) -> str:
     """Why it is not closed, and what to do instead."""
-    mark = alive.mark
+    ago = seconds_since(alive.mark.updated_at, now)
+    return _refusal(alive.mark.node, f"it was heard {ago} s ago")
+
+
+def connected(node: str) -> str:
+    """The same of one that may serve requests, whatever became of its usage_sink."""
+    return _refusal(node, "its Envoy is connected to this control")
+
+
+def _refusal(node: str, why: str) -> str:
     return (
-        f"{mark.node} is alive: it was heard {seconds_since(mark.updated_at, now)} s"
-        " ago. Mend it, and its ledger completes itself; or stop its usage_sink after"
-        " its Envoy, and it closes itself. By hand it can be closed when nothing was"
-        f" heard of it for {NODE_SILENT_S} s"
+        f"{node} is alive: {why}. Start or mend its usage_sink, and it completes"
+        " itself; or stop its Envoy and then its usage_sink, and it closes itself. By"
+        " hand it can be closed when its Envoy is gone and nothing was heard of it for"
+        f" {NODE_SILENT_S} s"
     )
 
 

@@ -263,7 +263,8 @@ def close_node(
     """Wait no more for a node that died and never returns.
 
     What it had not brought by then may be missing for ever; it says how much is known.
-    A node that was heard within the last minute is refused.
+    A node that was heard within the last minute is refused, as is one whose Envoy is
+    connected.
     """
     answer = client_of(control, admin_token).close_node(node, author, reason)
     click.echo(answer["meaning"])

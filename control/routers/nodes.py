@@ -53,19 +53,22 @@ def router(deps: Deps) -> APIRouter:
     async def close(node: str, request: Request) -> dict[str, Any]:
         """Close the watermark of a node that died and never returns.
 
-        409: it was heard within the last minute. Its later requests may have no row.
+        409: it was heard within the last minute, or its Envoy is connected to this
+        control. Requests that it served later than it claims may have no row.
         """
         caller = await deps.admin(request)
         reader = Reader({"node": node}, ("node",))
         name = reader.text("node") or ""
         reader.done()
         closing: Closing = from_document(await json_object(request), Closing)
+        if name in deps.changes.envoys:
+            raise ApiError(409, ApiCode.CONFLICT, nodes.connected(name))
         details = closing.model_dump()
         entry = entry_of(request, caller, Action.NODE_CLOSED, details)
         try:
             mark = await deps.nodes.close(name, entry)
         except NodeAlive as alive:
-            why = nodes.refusal(alive, deps.clock.now())
+            why = nodes.heard(alive, deps.clock.now())
             raise ApiError(409, ApiCode.CONFLICT, why) from None
         if mark is None:
             raise ApiError(

@@ -100,7 +100,7 @@ def test_a_node_that_lives_is_shown_and_not_closed(stack: Stack) -> None:
     (local,) = nodes()
 
     assert refused.returncode == 1
-    assert "local is alive: it was heard" in refused.stderr
+    assert "local is alive: its Envoy is connected" in refused.stderr
     assert (local[0], local[-2:]) == ("local", ["False", "-"])
 
 

@@ -117,6 +117,21 @@ async def test_a_node_that_is_alive_is_refused_with_the_remedy(
     assert parts.audit.kept == []
 
 
+async def test_a_silent_node_whose_envoy_is_connected_is_alive(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    with parts.snapshots.connection("gateway-2"):
+        refused = await api.put(CLOSED, json=WHY)
+        is_closed = any(mark.is_closed for mark in parts.usage.marks)
+    closed = await api.put(CLOSED, json=WHY)
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "CONFLICT")
+    assert "its Envoy is connected" in refused.json()["message"]
+    assert not is_closed
+    assert closed.status_code == 200
+    assert len(parts.audit.kept) == 1
+
+
 async def test_a_node_that_nobody_knows_is_nowhere(
     api: httpx.AsyncClient, parts: Parts
 ) -> None:
