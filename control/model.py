@@ -26,6 +26,7 @@ from control.limits import Limits, RouteLimit, check_route, unpayable
 from control.services import Service
 from control.usage_rules import UsageRules
 from control.values import (
+    HEALTH_PATH,
     SERVICE_CONTROL,
     Duration,
     Method,
@@ -33,7 +34,9 @@ from control.values import (
     Part,
     Path,
     Role,
+    RoutePath,
     ServiceName,
+    Text,
 )
 from runtime.contracts import AuthPolicy
 
@@ -52,9 +55,9 @@ class Route(Part):
     """Which requests go to which service, and on what terms."""
 
     id: Name
-    prefix: Path | None = None
-    path: Path | None = None
-    regex: str | None = Field(
+    prefix: RoutePath | None = None
+    path: RoutePath | None = None
+    regex: Text | None = Field(
         default=None, min_length=1, max_length=MAX_REGEX_CHARACTERS
     )
     prefix_rewrite: Path | None = None
@@ -120,8 +123,8 @@ class Price(Part):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    service: str = Field(min_length=1, max_length=64)
-    model: str = Field(min_length=1, max_length=128)
+    service: Text = Field(min_length=1, max_length=64)
+    model: Text = Field(min_length=1, max_length=128)
     valid_from: date = Field(alias="from")
     input_per_1000: _Credits = Decimal(0)
     output_per_1000: _Credits = Decimal(0)
@@ -145,12 +148,12 @@ class GatewayConfig(Part):
     limits: Limits = Limits()
     edge: Edge = Edge()
     prices: tuple[Price, ...] = ()
-    prices_version: str | None = Field(default=None, max_length=64)
+    prices_version: Text | None = Field(default=None, max_length=64)
     usage: UsageRules = UsageRules()
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        checks = (_repeated_ids, _unknown_services, _hidden, _unpayable)
+        checks = (_repeated_ids, _unknown_services, _hidden, _unheard, _unpayable)
         problems = [one for check in checks for one in check(self)]
         if problems:
             raise PydanticCustomError(
@@ -201,6 +204,23 @@ def _hidden(config: GatewayConfig) -> list[Misfit]:
             problems.append((place, message))
         owners.update(dict.fromkeys(methods, route.id))
     return problems
+
+
+def _unheard(config: GatewayConfig) -> list[Misfit]:
+    """Routes whose requests the gateway answers itself."""
+    taken = set(config.edge.methods)
+    return [
+        (place, f"route {one.id!r} can never be reached: {why}")
+        for place, one in enumerate(config.routes)
+        for why, is_so in (
+            (f"{HEALTH_PATH} is the gateway's own", one.path == HEALTH_PATH),
+            (
+                "edge.methods has none of its methods; add them there",
+                one.methods is not None and taken.isdisjoint(one.methods),
+            ),
+        )
+        if is_so
+    ]
 
 
 def _unpayable(config: GatewayConfig) -> list[Misfit]:

@@ -4,11 +4,11 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from control.values import Part, Role
+from control.values import Part, Role, Text
 
 _MAX_LISTED: Final = 10_000
 
-UserId = Annotated[str, Field(min_length=1, max_length=256)]
+UserId = Annotated[Text, Field(min_length=1, max_length=256)]
 #: A key of `metadata`, or one below it: `session`, `request.parameters`.
 MetadataKey = Annotated[
     str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*(\.[A-Za-z][A-Za-z0-9]*)?$")

@@ -13,14 +13,24 @@ RESERVED_SERVICES = frozenset(
 )
 SERVICE_CONTROL = "control"
 SERVICE_GATEWAY = "gateway"
+#: What the gateway answers itself, whatever a document says.
+HEALTH_PATH = "/health"
 
 #: Longest request or stream that a duration may allow: one week.
 MAX_DURATION_S = 604_800.0
+_TICK_S = 0.001
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 _ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _METHOD = re.compile(r"[A-Z]{3,20}", re.ASCII)
 _PATH = re.compile(r"/[!-~]*", re.ASCII)
+#: What Envoy leaves as it is, and escapes that it does not undo.
+_AS_ROUTED = re.compile(r"(?:[A-Za-z0-9!$&'()*+,\-.:;=@\[\]_~/]|%[0-9A-Fa-f]{2})+")
+#: Escaped letters, digits, `-._~`, `%`, controls, slashes; `//`; segments of dots.
+_NOT_AS_ROUTED = re.compile(
+    r"%(?:[01].|2[5def]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5[cf]|7[ef])|//|/\.\.?(?:/|$)",
+    re.IGNORECASE,
+)
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _HOSTNAME = re.compile(
@@ -62,6 +72,9 @@ def seconds(duration: str) -> float:
     length = float(match[1]) * _UNITS[match[2]]
     if length > MAX_DURATION_S:
         raise ValueError("give at most one week (168h)")
+    if 0 < length < _TICK_S:
+        # Envoy would cut it to 0, which is for ever.
+        raise ValueError("give 0s, or at least 1ms")
     return length
 
 
@@ -150,6 +163,22 @@ def _check_path(text: str) -> str:
     return text
 
 
+def _check_route_path(text: str) -> str:
+    if not _AS_ROUTED.fullmatch(text) or _NOT_AS_ROUTED.search(text):
+        raise ValueError(
+            "no request has such a path when routes are tried: leave out //, . and ..,"
+            ' \\, any of "<>^`{|} and escapes of letters, digits, -._~, / and %;'
+            " for a pattern give regex"
+        )
+    return text
+
+
+def _check_text(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("give visible characters")
+    return text
+
+
 def _check_duration(text: str) -> str:
     seconds(text)
     return text
@@ -181,6 +210,10 @@ ServiceName = Annotated[str, AfterValidator(_check_service_name)]
 Role = Annotated[str, AfterValidator(_check_role)]
 Method = Annotated[str, AfterValidator(_check_method)]
 Path = Annotated[str, AfterValidator(_check_path)]
+#: Of a route: as Envoy has a request's after it has normalised it.
+RoutePath = Annotated[Path, AfterValidator(_check_route_path)]
+#: Free text that PostgreSQL and Envoy take.
+Text = Annotated[str, AfterValidator(_check_text)]
 Duration = Annotated[str, BeforeValidator(_to_text), AfterValidator(_check_duration)]
 IpAddress = Annotated[str, AfterValidator(_check_address)]
 InstanceText = Annotated[str, AfterValidator(_check_instance)]

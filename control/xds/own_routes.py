@@ -20,7 +20,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
 from control.edge import Edge
-from control.values import SERVICE_CONTROL, SERVICE_GATEWAY
+from control.values import HEALTH_PATH, SERVICE_CONTROL, SERVICE_GATEWAY
 from control.xds import filters, networks, wire
 
 METADATA_NAMESPACE = "hubgate"
@@ -28,7 +28,6 @@ METADATA_SERVICE = "service"
 METADATA_AI = "ai"
 
 HEALTH_BODY = '{"status":"ok"}'
-HEALTH_PATH = "/health"
 READY_PATH = "/health/ready"
 METRICS_PATH = "/metrics"
 CONTROL_TIMEOUT_S = 5.0

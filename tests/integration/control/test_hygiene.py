@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import pytest_asyncio
+from pydantic import TypeAdapter, ValidationError
 
+from authz.paths import refusal
+from control.values import RoutePath
 from control.xds.hygiene import OF_TRUSTED_PROXIES, OVERRIDES
 from tests.integration.control.envoy_bench import Bench, a_bench, until
 
@@ -188,6 +191,34 @@ async def test_a_body_that_is_too_large_is_413_also_in_chunks(bench: Bench) -> N
     for answer in (chunked, whole):
         assert (answer.status_code, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
     assert fits.status_code == 200
+
+
+def is_a_routes(path: str) -> bool:
+    try:
+        TypeAdapter(RoutePath).validate_python(path)
+    except ValidationError:
+        return False
+    return True
+
+
+#: Every visible character but `#` and `?`, which end a path, and every escape in ASCII.
+PIECES = [
+    *(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "#?"),
+    *(f"%{code:02x}" for code in range(0x80)),
+    *("/../", "/./", "//", "/..", "/.", "/.a", "...", "%zz", "%"),
+]
+
+
+async def test_a_routes_path_is_one_that_requests_can_have(bench: Bench) -> None:
+    paths = [f"/echo/{number}{piece}" for number, piece in enumerate(PIECES)]
+    starts = (f"GET {path} HTTP/1.1\r\n".encode() for path in paths)
+    end = HOST + b"connection: close\r\n\r\n"
+    await asyncio.gather(*(raw(bench, start + end) for start in starts))
+    passed = {one["raw_path"].decode() for one in bench.upstream.seen}
+
+    for path in paths:
+        is_routed = path in passed and refusal(path) is None
+        assert is_a_routes(path) == is_routed, path
 
 
 @pytest.mark.parametrize("path", ["/echo", "/health", "/nope", "/dead", "/echo%2f"])

@@ -140,6 +140,12 @@ def test_a_field_name_that_is_no_text_is_refused() -> None:
         ({"id": "a", "path": "a"}, "starts with /"),
         ({"id": "a", "path": "/a?b"}, "starts with /"),
         ({"id": "a", "path": "/a\r\nx: y"}, "starts with /"),
+        ({"id": "a", "prefix": "/a/{id}"}, "for a pattern give regex"),
+        ({"id": "a", "path": "/a/../b"}, "no request has such a path"),
+        ({"id": "a", "regex": "/a\0"}, "visible characters"),
+        ({"id": "a", "path": "/health"}, "never be reached: /health is the gateway"),
+        ({"id": "a", "path": "/a", "methods": ["PURGE"]}, "edge.methods has none"),
+        ({"id": "a", "path": "/a", "timeout": "0.5ms"}, "at least 1ms"),
         ({"id": "A", "path": "/a"}, "lower-case"),
         ({"id": "a", "path": "/a", "methods": ["get"]}, "in capitals"),
         ({"id": "a", "path": "/a", "methods": []}, "at least 1 item"),
@@ -194,6 +200,20 @@ def test_ids_are_unique() -> None:
     text = refusals({"id": "a", "path": "/a"}, {"id": "a", "path": "/b"})
 
     assert "not unique" in text
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"prices_version": "a\0"},
+        {"prices": [{"service": "a\0", "model": "m", "from": "2026-01-01"}]},
+        {"prices": [{"service": "s", "model": "m\0", "from": "2026-01-01"}]},
+        {"usage": {"manager_sees": {"m\0": ["u"]}}},
+        {"usage": {"manager_sees": {"m": ["u\0"]}}},
+    ],
+)
+def test_text_that_no_database_takes_is_refused(parts: dict[str, Any]) -> None:
+    assert "give visible characters" in refusals(**parts)
 
 
 def test_a_price_pattern_has_few_stars() -> None:

@@ -11,6 +11,12 @@ def test_a_duration_is_a_number_with_its_unit(text: str, length: float) -> None:
     assert seconds(text) == length
 
 
+@pytest.mark.parametrize("text", ["0.9ms", "0.001ms", "0.5ms"])
+def test_what_envoy_would_cut_to_for_ever_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="at least 1ms"):
+        seconds(text)
+
+
 @pytest.mark.parametrize("text", ["", "15", "s", "-1s", "1e3s", "15 s", "9999h", "1d"])
 def test_anything_else_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="give"):
