@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from control.parameters import Reader, end_of, instant_of
+from control.parameters import Reader, end_of, instant_of, shown
 
 #: Of minutes that one answer lists.
 _LONGEST: Final = timedelta(days=1)
@@ -128,7 +128,3 @@ def answer(
             for one in minutes
         ],
     }
-
-
-def shown(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -16,7 +16,7 @@ from control.model import GatewayConfig
 from control.parameters import shown
 from control.parse import ConfigRefused, from_document
 from control.store import Revision, StoreUnavailable
-from control.usage import UsageRow
+from control.usage import UsageRow, camel, plain
 from runtime.contracts import Outcome
 
 ADJUSTED: Final = (
@@ -115,17 +115,17 @@ def explain(
             "reasoning": row["reasoning_tokens"],
         },
         "price": price(row, [one for one in (then, config) if one is not None]),
-        "row": {_camel(name): _plain(value) for name, value in row.items()},
+        "row": {camel(name): plain(value) for name, value in row.items()},
         "seal": _seal(story.seal),
         "adjustments": [
             {
-                **{_camel(name): _plain(value) for name, value in one.row.items()},
+                **{camel(name): plain(value) for name, value in one.row.items()},
                 "seal": _seal(one.seal),
             }
             for one in story.adjustments
         ],
         "totals": {
-            _camel(name): (row[name] or 0)
+            camel(name): (row[name] or 0)
             + sum(one.row[name] for one in story.adjustments)
             for name in ADJUSTED
         },
@@ -184,14 +184,3 @@ def _seal(seal: Seal | None) -> dict[str, Any] | None:
         "sealedAt": shown(seal.sealed_at),
         "isLinked": seal.is_linked,
     }
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return shown(value)
-    return str(value) if isinstance(value, UUID) else value
-
-
-def _camel(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(map(str.capitalize, others))

@@ -8,7 +8,7 @@ import asyncpg
 
 from control.database import Database
 from control.explain import ADJUSTED, Adjustment, Seal, Story
-from control.store import Revision, Status
+from control.store_postgres import revision_of
 from control.usage import COLUMNS
 from runtime.contracts import (
     TABLE_CONFIG_REVISIONS,
@@ -67,7 +67,7 @@ class PostgresStories:
                     Adjustment(_decoded(one), await _seal(connection, one))
                     for one in corrections
                 ],
-                revision=None if revision is None else _revision(revision),
+                revision=None if revision is None else revision_of(revision),
             )
 
 
@@ -93,14 +93,3 @@ async def _seal(
 
 def _decoded(row: asyncpg.Record) -> dict[str, Any]:
     return {**row, "metadata": json.loads(row["metadata"])}
-
-
-def _revision(row: asyncpg.Record) -> Revision:
-    return Revision(
-        rev=row["rev"],
-        document=json.loads(row["document"]),
-        author=row["author"],
-        comment=row["comment"],
-        created_at=row["created_at"],
-        status=Status(row["status"]),
-    )

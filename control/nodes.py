@@ -14,7 +14,8 @@ from pydantic import AfterValidator, StringConstraints
 
 from control import completeness
 from control.audit import AuditLog, Entry
-from control.completeness import Watermark, claim, seconds_since, shown, through
+from control.completeness import Watermark, claim, seconds_since, through
+from control.parameters import shown
 from control.store import MemoryUsageQueries
 from control.values import Part
 from runtime.clock import Clock

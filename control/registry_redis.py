@@ -1,7 +1,6 @@
 """The registry in Redis, so that every control sees every instance."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -9,7 +8,7 @@ from redis.asyncio import Redis
 
 from control.registry import Registration, RegistryUnavailable, Seen
 from runtime.contracts.redis_keys import REGISTRY_KEY
-from runtime.redis import RedisUnavailable, Script, wrap_errors
+from runtime.redis import RedisUnavailable, Script
 
 #: Longer than any control needs to hear of a removal.
 REMOVED_FOR_MS = 60_000
@@ -35,8 +34,10 @@ class RedisRegistryStore:
         return [_seen(*row) for row in found]
 
     async def _run(self, *arguments: object) -> Any:
-        with _translated():
+        try:
             return await self._script.run(self._client, [REGISTRY_KEY], arguments)
+        except RedisUnavailable as error:
+            raise RegistryUnavailable(str(error)) from error
 
 
 def _field(service: str, name: str) -> str:
@@ -48,12 +49,3 @@ def _seen(field: bytes, address: bytes, ttl_ms: int, left_ms: int) -> Seen:
     service, _, name = field.decode().partition("/")
     registration = Registration(service, name, address.decode(), ttl_ms / 1000)
     return Seen(registration, left_ms / 1000 if left_ms >= 0 else None)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        with wrap_errors():
-            yield
-    except RedisUnavailable as error:
-        raise RegistryUnavailable(str(error)) from error

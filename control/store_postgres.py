@@ -88,7 +88,7 @@ class PostgresConfigStore:
             )
         if row is None:
             raise StoreUnavailable("nothing came back")
-        return _revision(row)
+        return revision_of(row)
 
     async def settle(self, rev: int, status: Status, reason: str | None = None) -> None:
         with translated():
@@ -97,7 +97,7 @@ class PostgresConfigStore:
     async def _one(self, sql: str, *arguments: object) -> Revision | None:
         with translated():
             row = await self._database.pool.fetchrow(sql, *arguments)
-        return None if row is None else _revision(row)
+        return None if row is None else revision_of(row)
 
 
 async def _unlock(connection: asyncpg.pool.PoolConnectionProxy) -> None:
@@ -106,7 +106,7 @@ async def _unlock(connection: asyncpg.pool.PoolConnectionProxy) -> None:
         await connection.execute("SELECT pg_advisory_unlock($1)", _CHANGE_LOCK)
 
 
-def _revision(row: asyncpg.Record) -> Revision:
+def revision_of(row: asyncpg.Record) -> Revision:
     return Revision(
         rev=row["rev"],
         document=json.loads(row["document"]),

@@ -273,18 +273,19 @@ def page(
     return {
         "items": [_item(query.columns, row, seen) for row in shown_rows],
         "nextCursor": str(cursor) if cursor is not None else None,
-        "completeThrough": _shown(through),
+        "completeThrough": plain(through),
     }
 
 
 def _item(columns: Sequence[str], row: UsageRow, seen: Sight) -> dict[str, Any]:
-    item = {camel(name): _shown(row[name]) for name in columns}
+    item = {camel(name): plain(row[name]) for name in columns}
     if "metadata" in item:
         item["metadata"] = seen.metadata(row["metadata"])
     return item
 
 
-def _shown(value: object) -> object:
+def plain(value: object) -> object:
+    """A column's value as JSON has it."""
     if isinstance(value, datetime):
         return shown(value)
     return str(value) if isinstance(value, UUID) else value

@@ -97,8 +97,9 @@ class LogPage(Shown):
     totals: LogTotals | None = None
 
 
-_USER: Final = parameter("userId", "Whose rows; default: all that you may see.", "u-1")
-_OTHERS: Final = (
+#: Which rows: whose, and which of these.
+WHOSE: Final = parameter("userId", "Whose rows; default: all that you may see.", "u-1")
+FILTERS: Final = (
     parameter("service", "Of one service.", "openai"),
     parameter("model", "Of one model.", "gpt-4o"),
     parameter("status", "An HTTP status, or a class of them.", "5xx"),
@@ -107,6 +108,9 @@ _OTHERS: Final = (
     ),
     parameter("startDate", "A day or an instant (UTC), included.", "2026-01-01"),
     parameter("endDate", "A day (included) or an instant (not).", "2026-01-31"),
+)
+_OTHERS: Final = (
+    *FILTERS,
     parameter(
         *("limit", "Rows of a page.", 50),
         type="integer",
@@ -132,7 +136,7 @@ _OTHERS: Final = (
     ),
     parameter("aggregate", "Totals, too.", "true", enum=["true", "false"]),
 )
-PARAMETERS: Final = parameters(_USER, *_OTHERS)
+PARAMETERS: Final = parameters(WHOSE, *_OTHERS)
 PARAMETERS_OF_USER: Final = parameters(*_OTHERS)
 ANSWER: Final[dict[int | str, dict[str, Any]]] = {
     200: {

@@ -15,8 +15,9 @@ from control.deps import Deps, once
 from control.export import Ended, ExportQuery, Format, Manifest, parse_query
 from control.pace import Reader, TooSlow
 from control.routers.described import Shown, example, parameter, parameters
+from control.routers.described_logs import FILTERS, WHOSE
 from control.store import StoreUnavailable
-from runtime.contracts import USAGE_EXPORT_FORMAT, Outcome
+from runtime.contracts import USAGE_EXPORT_FORMAT
 from runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -25,15 +26,8 @@ log = get_logger(__name__)
 HEADER_SNAPSHOT: Final = "x-usage-snapshot"
 
 _FILTERS: Final = (
-    parameter("userId", "Whose rows; default: all that you may see.", "u-1"),
-    parameter("service", "Of one service.", "openai"),
-    parameter("model", "Of one model.", "gpt-4o"),
-    parameter("status", "An HTTP status, or a class of them.", "5xx"),
-    parameter(
-        "outcome", "How it ended.", "limited", enum=[one.value for one in Outcome]
-    ),
-    parameter("startDate", "A day or an instant (UTC), included.", "2026-01-01"),
-    parameter("endDate", "A day (included) or an instant (not).", "2026-01-31"),
+    WHOSE,
+    *FILTERS,
     parameter("format", "Default: csv.", "parquet", enum=[one.value for one in Format]),
     parameter(
         *("pseudonymize", "Without anything that names a user.", True),
