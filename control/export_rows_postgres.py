@@ -44,6 +44,7 @@ from runtime.contracts import (
     TABLE_USAGE_CHAINS,
     TABLE_USAGE_LOGS,
     TABLE_USAGE_SEALS,
+    USAGE_DAY_IS_AWAY,
 )
 
 #: One question looks at so much: of one user an index finds the rows.
@@ -76,7 +77,7 @@ SELECT least((SELECT min(created_at) FROM {TABLE_USAGE_LOGS}),
 """  # noqa: S608
 _ARCHIVED: Final = f"""
 SELECT day, file, sha256 FROM {TABLE_USAGE_ARCHIVES}
-WHERE day BETWEEN $1 AND $2 AND dropped_at IS NOT NULL AND restored_at IS NULL
+WHERE day BETWEEN $1 AND $2 AND {USAGE_DAY_IS_AWAY}
 """  # noqa: S608
 _ROWS: Final = f"""
 SELECT {{columns}} FROM {TABLE_USAGE_LOGS} WHERE {{conditions}}

@@ -21,7 +21,7 @@ from runtime import lifecycle
 from runtime.clock import Clock, SystemClock
 from runtime.contracts import TABLE_ALERT_OUTBOX, TABLE_AUDIT_LOG
 from runtime.logs import get_logger
-from runtime.postgres import wrap_errors
+from runtime.postgres import affected, connected
 from runtime.settings import PostgresSettings
 
 log = get_logger(__name__)
@@ -61,19 +61,15 @@ class Pruned:
 async def prune(settings: Settings, clock: Clock) -> Pruned:
     """Raises DatabaseUnavailable; what went before stays gone, and is noted."""
     now = datetime.fromtimestamp(clock.now(), UTC)
-    with wrap_errors():
-        connection = await asyncpg.connect(
-            settings.database_url, timeout=_TIMEOUT_S, command_timeout=_TIMEOUT_S
-        )
-        try:
-            oldest = now - timedelta(days=settings.audit_keep_days)
-            entries = 0
-            while some := await _prune_entries(connection, oldest):
-                entries += some
-            oldest = now - timedelta(days=settings.alert_messages_keep_days)
-            messages = _count(await connection.execute(_MESSAGES, oldest))
-        finally:
-            await connection.close(timeout=_TIMEOUT_S)
+    async with connected(
+        settings.database_url, _TIMEOUT_S, command_timeout_s=_TIMEOUT_S
+    ) as connection:
+        oldest = now - timedelta(days=settings.audit_keep_days)
+        entries = 0
+        while some := await _prune_entries(connection, oldest):
+            entries += some
+        oldest = now - timedelta(days=settings.alert_messages_keep_days)
+        messages = affected(await connection.execute(_MESSAGES, oldest))
     return Pruned(entries, messages)
 
 
@@ -81,16 +77,12 @@ async def _prune_entries(connection: asyncpg.Connection, oldest: datetime) -> in
     async with connection.transaction():
         await connection.execute(_LOCK_TIMEOUT)
         await connection.execute(_TRIGGER.format("DISABLE"))
-        count = _count(await connection.execute(_ENTRIES, oldest))
+        count = affected(await connection.execute(_ENTRIES, oldest))
         await connection.execute(_TRIGGER.format("ENABLE"))
         if count:
             details = {"before": oldest.isoformat(), "rows": count}
             await connection.execute(_NOTE, Action.PRUNED.value, json.dumps(details))
     return count
-
-
-def _count(status: str) -> int:
-    return int(status.rpartition(" ")[2])
 
 
 async def main(_: asyncio.Event) -> None:

@@ -24,6 +24,7 @@ from runtime.contracts import (
     TABLE_USAGE_HOURLY_TOTALS,
     TABLE_USAGE_LOGS,
     TABLE_USAGE_MINUTES,
+    USAGE_DAY_IS_AWAY,
     USAGE_SUMS,
 )
 
@@ -52,7 +53,7 @@ FROM {TABLE_USAGE_LOGS} WHERE {{conditions}}
 """  # noqa: S608
 _ARCHIVED: Final = f"""
 SELECT day FROM {TABLE_USAGE_ARCHIVES}
-WHERE dropped_at IS NOT NULL AND restored_at IS NULL
+WHERE {USAGE_DAY_IS_AWAY}
     AND ($1::timestamptz IS NULL OR day >= ($1 AT TIME ZONE 'UTC')::date)
     AND ($2::timestamptz IS NULL OR day::timestamp AT TIME ZONE 'UTC' < $2)
 ORDER BY day

@@ -13,6 +13,7 @@ from runtime.contracts import (
     TABLE_USAGE_HOURLY,
     TABLE_USAGE_HOURLY_TOTALS,
     TABLE_USAGE_TIERS,
+    USAGE_DAY_IS_AWAY,
 )
 
 #: In a transaction: the next rows come from an index. To sort all that there are for
@@ -30,7 +31,7 @@ _DAYS: Final = f"""
 SELECT t.start, least({{counts}})::bigint FROM {TABLE_USAGE_TIERS} t {{joins}}
 WHERE t.period = 'day' AND NOT t.is_stale AND NOT EXISTS (
     SELECT FROM {TABLE_USAGE_ARCHIVES} a
-    WHERE a.day = t.start AND a.dropped_at IS NOT NULL AND a.restored_at IS NULL)
+    WHERE a.day = t.start AND {USAGE_DAY_IS_AWAY})
 """  # noqa: S608 - only names of ours
 
 

@@ -20,6 +20,7 @@ from runtime.contracts import (
     TABLE_USAGE_CHAINS,
     TABLE_USAGE_SEALS,
     TABLE_USAGE_TIERS,
+    USAGE_DAY_IS_AWAY,
 )
 
 _TIERS: Final = f"""
@@ -36,7 +37,7 @@ SELECT concat_ws(' ',
 """  # noqa: S608
 _ARCHIVED: Final = f"""
 SELECT min(day) FROM {TABLE_USAGE_ARCHIVES}
-WHERE day = ANY ($1::date[]) AND dropped_at IS NOT NULL AND restored_at IS NULL
+WHERE day = ANY ($1::date[]) AND {USAGE_DAY_IS_AWAY}
 """  # noqa: S608
 _TAKEN_AWAY: Final = f"""
 SELECT coalesce(-sum(least({{column}}, 0)), 0)::bigint FROM {TABLE_USAGE_ADJUSTMENTS}

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from control.usage_plan import Plan, Span, grain, part_grain
-from control.usage_row_sql import ROW_DIMENSIONS, ROW_MEASURES
+from control.usage_row_sql import ROW_MEASURES
 from control.usage_totals import ORDERS, USER, Cells
 from runtime.contracts import (
     FUNCTION_USAGE_SUM,
@@ -25,6 +25,7 @@ from runtime.contracts import (
     TABLE_USAGE_PARTS,
     TABLE_USAGE_USER_PARTS,
     TABLE_USAGE_WEEKLY,
+    USAGE_DIMENSIONS,
 )
 
 _COALESCED: Final = re.compile(r"coalesce\((\S+), ''\)")
@@ -155,7 +156,7 @@ class _Query:
         measures = {name: ROW_MEASURES[name] for name in self._summed()}
         table = f"{TABLE_USAGE_LOGS} r"
         for some in _apart(spans):
-            self._spans(table, "r.created_at", ROW_DIMENSIONS, measures, some)
+            self._spans(table, "r.created_at", USAGE_DIMENSIONS, measures, some)
 
     def _adjustments(self, spans: Sequence[Span]) -> None:
         given = {"adjusted_tokens": "a.tokens", "adjusted_credits": "a.credits"}
@@ -169,7 +170,7 @@ class _Query:
                 f"{TABLE_USAGE_ADJUSTMENTS} a JOIN {TABLE_USAGE_LOGS} r "
                 "ON r.id = a.usage_id AND r.created_at = a.usage_created_at",
                 "a.usage_created_at",
-                ROW_DIMENSIONS,
+                USAGE_DIMENSIONS,
                 measures,
                 some,
                 [f"r.created_at >= {first}", f"r.created_at < {last}"],

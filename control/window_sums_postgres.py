@@ -10,7 +10,7 @@ from control.database import Database
 from control.window_sums import Filter, Sums, Window
 from runtime.contracts import (
     LATENCY_BUCKETS,
-    LATENCY_EDGES_MS,
+    LATENCY_RANGES_MS,
     TABLE_USAGE_ADJUSTMENTS,
     TABLE_USAGE_HOURLY,
     TABLE_USAGE_HOURLY_TOTALS,
@@ -35,12 +35,7 @@ _FROM_ROWS: Final = ", ".join(
         *("tokens::bigint", "credits::bigint"),
         *(
             f"(duration_ms > {low} AND duration_ms <= {high})::int::bigint AS {name}"
-            for name, low, high in zip(
-                LATENCY_BUCKETS,
-                (-1, *LATENCY_EDGES_MS),
-                (*LATENCY_EDGES_MS, 2**31 - 1),
-                strict=True,
-            )
+            for name, (low, high) in LATENCY_RANGES_MS.items()
         ),
     )
 )

@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from runtime.postgres import version_table, wrap_errors
+from runtime.postgres import connected, version_table
 
 _TIMEOUT_S: Final = 30.0
 #: Roles belong to the whole server: processes of several databases may be at it.
@@ -45,15 +45,11 @@ async def ensure_login(dsn: str, login: Login) -> None:
     Raises:
         DatabaseUnavailable: no answer, or `dsn` may not create roles.
     """
-    with wrap_errors():
-        connection = await asyncpg.connect(
-            dsn, timeout=_TIMEOUT_S, command_timeout=_TIMEOUT_S
-        )
-        try:
-            async with connection.transaction():
-                await _ensure(connection, login)
-        finally:
-            await connection.close()
+    async with (
+        connected(dsn, _TIMEOUT_S, command_timeout_s=_TIMEOUT_S) as connection,
+        connection.transaction(),
+    ):
+        await _ensure(connection, login)
 
 
 async def _ensure(connection: asyncpg.Connection, login: Login) -> None:

@@ -1,8 +1,8 @@
-"""PostgreSQL: a pool with deadlines, two errors, and the version of a schema."""
+"""PostgreSQL: connections with deadlines, two errors, and the version of a schema."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 from types import MappingProxyType
 
@@ -84,6 +84,30 @@ async def connect_pool(
             await asyncio.sleep(RETRY_INTERVAL_S)
 
 
+@asynccontextmanager
+async def connected(
+    dsn: str, timeout_s: float, *, command_timeout_s: float | None = None
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of one's own; errors of what is done with it are translated, too.
+
+    Raises:
+        DatabaseRejected, DatabaseUnavailable: see `wrap_errors`.
+    """
+    with wrap_errors():
+        connection = await asyncpg.connect(
+            dsn, timeout=timeout_s, command_timeout=command_timeout_s
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=timeout_s)
+
+
+def affected(status: str) -> int:
+    """How many rows a command has changed, by what the server said of it."""
+    return int(status.rpartition(" ")[2])
+
+
 async def ping(pool: asyncpg.Pool) -> None:
     """A health check.
 
@@ -106,15 +130,12 @@ async def open_schema(dsn: str, package: str, *, migrates: bool) -> None:
 
         await migrate(dsn, package)
         return
-    with wrap_errors():
-        connection = await asyncpg.connect(dsn, timeout=_CHECK_TIMEOUT_S)
-        try:
-            found = await connection.fetchval(
-                f"SELECT version_num FROM {version_table(package)}",  # noqa: S608 - a name of ours
-                timeout=_CHECK_TIMEOUT_S,
-            )
-        finally:
-            await connection.close(timeout=_CHECK_TIMEOUT_S)
+    async with connected(
+        dsn, _CHECK_TIMEOUT_S, command_timeout_s=_CHECK_TIMEOUT_S
+    ) as connection:
+        found = await connection.fetchval(
+            f"SELECT version_num FROM {version_table(package)}"  # noqa: S608 - a name of ours
+        )
     *older, _newest = revisions(package)
     # A version that is not known here is newer: this process is about to be replaced.
     if found in older:

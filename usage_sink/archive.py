@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_LOGS
+from runtime.contracts import TABLE_USAGE_LOGS, USAGE_DAY_IS_AWAY
 from runtime.logs import get_logger
 from runtime.postgres import version_table
 from usage_sink import manifest, parquet, read_back
@@ -65,7 +65,7 @@ WHERE {TABLE_ARCHIVES}.dropped_at IS NULL OR {TABLE_ARCHIVES}.restored_at IS NOT
 """
 _AWAY: Final = f"""
 SELECT rows, tokens, credits FROM {TABLE_ARCHIVES}
-WHERE day = $1 AND dropped_at IS NOT NULL AND restored_at IS NULL
+WHERE day = $1 AND {USAGE_DAY_IS_AWAY}
 """
 
 

@@ -7,13 +7,14 @@ from typing import Final
 
 import asyncpg
 
+from runtime.contracts import USAGE_DAY_IS_AWAY
 from usage_sink import manifest, read_back
 from usage_sink.errors import ArchiveDamaged
 from usage_sink.tables import TABLE_ARCHIVES
 
 _DAYS: Final = f"""
 SELECT day, rows, tokens, credits, sha256 FROM {TABLE_ARCHIVES}
-WHERE dropped_at IS NOT NULL AND restored_at IS NULL ORDER BY day
+WHERE {USAGE_DAY_IS_AWAY} ORDER BY day
 """
 
 

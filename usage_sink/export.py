@@ -15,7 +15,11 @@ from typing import IO, Any, Final
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
+from runtime.contracts import (
+    TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_LOGS,
+    USAGE_DAY_IS_AWAY,
+)
 from runtime.spreadsheets import DEFUSED, FORMULA
 from usage_sink import manifest, parquet
 from usage_sink.days import bounds
@@ -33,7 +37,7 @@ WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at, id
 """
 _AWAY: Final = f"""
 SELECT day FROM {TABLE_ARCHIVES}
-WHERE day BETWEEN $1 AND $2 AND dropped_at IS NOT NULL AND restored_at IS NULL
+WHERE day BETWEEN $1 AND $2 AND {USAGE_DAY_IS_AWAY}
 ORDER BY day
 """
 _ADJUSTMENTS: Final = f"""

@@ -6,7 +6,8 @@ from typing import Final
 
 import asyncpg
 
-from runtime.postgres import wrap_errors
+from runtime.contracts import USAGE_DAY_IS_AWAY
+from runtime.postgres import affected, connected
 from usage_sink import rollups, tiers
 from usage_sink.rollups import Rollup
 from usage_sink.tables import TABLE_ARCHIVES
@@ -31,13 +32,11 @@ async def rebuild(dsn: str, first: date, last: date) -> Rebuilt:
     Raises:
         DatabaseUnavailable: nothing was changed.
     """
-    with wrap_errors():
-        connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
-        try:
-            async with connection.transaction():
-                return await _rebuild(connection, first, last)
-        finally:
-            await connection.close()
+    async with (
+        connected(dsn, _CONNECT_TIMEOUT_S) as connection,
+        connection.transaction(),
+    ):
+        return await _rebuild(connection, first, last)
 
 
 async def _rebuild(connection: asyncpg.Connection, first: date, last: date) -> Rebuilt:
@@ -46,7 +45,7 @@ async def _rebuild(connection: asyncpg.Connection, first: date, last: date) -> R
         await connection.execute(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
     found = await connection.fetch(
         f"SELECT day FROM {TABLE_ARCHIVES} WHERE day BETWEEN $1 AND $2 "
-        "AND dropped_at IS NOT NULL AND restored_at IS NULL ORDER BY day",
+        f"AND {USAGE_DAY_IS_AWAY} ORDER BY day",
         first,
         last,
     )
@@ -70,7 +69,7 @@ async def _hours(connection: asyncpg.Connection, table: Rollup, day: date) -> in
         f"INSERT INTO {table.name} ({', '.join(table.columns)}) "
         f"{rollups.calculated(table, rollups.rows_of(day))}"
     )
-    return _affected(status)
+    return affected(status)
 
 
 async def _minutes(connection: asyncpg.Connection, day: date) -> int:
@@ -79,8 +78,4 @@ async def _minutes(connection: asyncpg.Connection, day: date) -> int:
     await connection.execute(
         f"UPDATE {table.name} SET recorded = 0, unsettled = 0 WHERE {table.of(day)}"
     )
-    return _affected(await connection.execute(rollups.add(table, rollups.rows_of(day))))
-
-
-def _affected(status: str) -> int:
-    return int(status.rpartition(" ")[2])
+    return affected(await connection.execute(rollups.add(table, rollups.rows_of(day))))

@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_LOGS
+from runtime.contracts import TABLE_USAGE_LOGS, USAGE_DAY_IS_AWAY
 from usage_sink import manifest, read_back
 from usage_sink.archive import LOCK
 from usage_sink.days import bounds
@@ -21,7 +21,7 @@ from usage_sink.tables import TABLE_ARCHIVES
 
 _NOTED: Final = f"""
 SELECT rows, tokens, credits, sha256 FROM {TABLE_ARCHIVES}
-WHERE day = $1 AND dropped_at IS NOT NULL AND restored_at IS NULL
+WHERE day = $1 AND {USAGE_DAY_IS_AWAY}
 """
 _RESTORED: Final = f"""
 UPDATE {TABLE_ARCHIVES} SET restored_at = now() WHERE day = $1

@@ -13,23 +13,19 @@ from typing import Final
 
 from runtime.contracts import (
     LATENCY_BUCKETS,
-    LATENCY_EDGES_MS,
+    LATENCY_RANGES_MS,
     TABLE_USAGE_ADJUSTMENTS,
     TABLE_USAGE_HOURLY,
     TABLE_USAGE_HOURLY_TOTALS,
     TABLE_USAGE_LOGS,
     TABLE_USAGE_MINUTES,
+    USAGE_DIMENSIONS,
     USAGE_SUMS,
 )
-from usage_sink.values import INT4_MAX
 
 _DIMENSIONS: Final = {
     "hour": "date_bin('1 hour', r.created_at, '2000-01-01+00')",
-    "user_id": "coalesce(r.user_id, '')",
-    "service": "r.service",
-    "model": "coalesce(r.model, '')",
-    "route": "coalesce(r.route, '')",
-    "status_class": "(r.status / 100)::smallint",
+    **USAGE_DIMENSIONS,
 }
 _SUMS: Final = {
     **{name: f"coalesce(sum(r.{name}), 0)" for name in USAGE_SUMS},
@@ -164,8 +160,7 @@ GROUP BY {key} ORDER BY {key}"""
 
 
 def _bucket_counts() -> list[str]:
-    edges = zip((-1, *LATENCY_EDGES_MS), (*LATENCY_EDGES_MS, INT4_MAX), strict=True)
     return [
         f"count(*) FILTER (WHERE r.duration_ms > {low} AND r.duration_ms <= {high})"
-        for low, high in edges
+        for low, high in LATENCY_RANGES_MS.values()
     ]

@@ -2,7 +2,11 @@
 
 from typing import Final
 
-from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
+from runtime.contracts import (
+    TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_LOGS,
+    USAGE_DAY_IS_AWAY,
+)
 from usage_sink import rollups
 from usage_sink.records import COLUMNS
 from usage_sink.seals import SealKind, rows_digest
@@ -104,7 +108,7 @@ ADJUST: Final = _adjust(
 
 ARCHIVED: Final = f"""
 SELECT day FROM {TABLE_ARCHIVES}
-WHERE day = ANY ($1::date[]) AND dropped_at IS NOT NULL AND restored_at IS NULL
+WHERE day = ANY ($1::date[]) AND {USAGE_DAY_IS_AWAY}
 """
 
 QUARANTINE: Final = f"""

@@ -30,6 +30,7 @@ from runtime.contracts import (
     TABLE_USAGE_TIERS,
     TABLE_USAGE_USER_PARTS,
     TABLE_USAGE_WEEKLY,
+    USAGE_DAY_IS_AWAY,
     USAGE_SUMS,
 )
 from usage_sink import parts, rollups
@@ -203,7 +204,7 @@ QUARTERS: Final = (
 
 _IS_ARCHIVED: Final = f"""
 SELECT FROM {TABLE_USAGE_ARCHIVES} AS a
-WHERE a.day = {{day}} AND a.dropped_at IS NOT NULL AND a.restored_at IS NULL
+WHERE a.day = {{day}} AND {USAGE_DAY_IS_AWAY}
 """
 #: The rows of the day $1 are not in the ledger.
 IS_ARCHIVED: Final = f"SELECT EXISTS ({_IS_ARCHIVED.format(day='$1')})"

@@ -13,8 +13,7 @@ In one snapshot of the database:
 Days that were archived and dropped are checked against their files by `archives`.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,7 @@ from typing import Final
 import asyncpg
 
 from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
-from runtime.postgres import wrap_errors
+from runtime.postgres import connected
 from usage_sink import heads as heads_file
 from usage_sink.findings import Report
 from usage_sink.tables import TABLE_ARCHIVES, TABLE_CHAINS, TABLE_SEALS
@@ -59,21 +58,11 @@ async def verify(dsn: str, heads: Path | None) -> Report:
     """
     # Before the snapshot: a head is written after its commit.
     outside = [] if heads is None else heads_file.read(heads)
-    async with _snapshot(dsn) as connection:
+    async with (
+        connected(dsn, _CONNECT_TIMEOUT_S) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
         return await _verify(connection, outside)
-
-
-@asynccontextmanager
-async def _snapshot(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    with wrap_errors():
-        connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S)
-        try:
-            async with connection.transaction(
-                isolation="repeatable_read", readonly=True
-            ):
-                yield connection
-        finally:
-            await connection.close()
 
 
 async def _verify(

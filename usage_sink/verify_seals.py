@@ -9,7 +9,11 @@ from typing import Final
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
+from runtime.contracts import (
+    TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_LOGS,
+    USAGE_DAY_IS_AWAY,
+)
 from usage_sink.findings import MOST_FINDINGS, Report
 from usage_sink.heads import Head
 from usage_sink.seals import (
@@ -117,8 +121,7 @@ def _seals_of(day: date | None, tables: Mapping[date | None, str]) -> str:
     return (
         f"NOT (day = ANY (ARRAY[{own}]::date[])) AND NOT EXISTS ("
         f"SELECT FROM {TABLE_ARCHIVES} a "
-        "WHERE a.day = usage_seals.day AND a.dropped_at IS NOT NULL "
-        "AND a.restored_at IS NULL)"
+        f"WHERE a.day = usage_seals.day AND {USAGE_DAY_IS_AWAY})"
     )
 
 

@@ -5,6 +5,7 @@ meaning only together with every reader and writer.
 """
 
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 # --- Errors the gateway itself makes -------------------------------------------
@@ -184,6 +185,8 @@ FUNCTION_USAGE_CLOSE_NODE: Final = "usage_close_node"
 NODE_SILENT_S: Final = 60
 TABLE_USAGE_ADJUSTMENTS: Final = "usage_adjustments"
 TABLE_USAGE_ARCHIVES: Final = "usage_archives"
+#: Of its days: whose rows are only in files.
+USAGE_DAY_IS_AWAY: Final = "dropped_at IS NOT NULL AND restored_at IS NULL"
 TABLE_USAGE_CHAINS: Final = "usage_chains"
 TABLE_USAGE_SEALS: Final = "usage_seals"
 TABLE_CONFIG_REVISIONS: Final = "config_revisions"
@@ -201,6 +204,18 @@ LATENCY_EDGES_MS: Final = (
 #: Columns of the tables of sums: calls that took at most so long, and longer than the
 #: edge before.
 LATENCY_BUCKETS: Final = tuple(f"ms_{edge}" for edge in (*LATENCY_EDGES_MS, "more"))
+#: Longer than the first and at most the second; `duration_ms` holds no more.
+LATENCY_RANGES_MS: Final = dict(
+    zip(LATENCY_BUCKETS, pairwise((-1, *LATENCY_EDGES_MS, 2**31 - 1)), strict=True)
+)
+#: By what the tables of sums sum, and what that is of a row `r` of the ledger.
+USAGE_DIMENSIONS: Final = {
+    "user_id": "coalesce(r.user_id, '')",
+    "service": "r.service",
+    "model": "coalesce(r.model, '')",
+    "route": "coalesce(r.route, '')",
+    "status_class": "(r.status / 100)::smallint",
+}
 
 #: Columns of the tables of sums that are added up.
 USAGE_SUMS: Final = (
