@@ -45,8 +45,8 @@ async def watch(
 ) -> None:
     """Call `on_document` with every new document until `stop`.
 
-    `on_document` raises ValueError for a document it refuses: that is logged and the
-    last good one stays in force.
+    `on_document` raises for a document it refuses, whatever JSON it is: that is logged
+    and the last good one stays in force.
     """
     watcher = _Watcher(client, service, on_document)
     while not stop.is_set():
@@ -92,8 +92,8 @@ class _Watcher:
             return
         try:
             self._on_document(json.loads(body))
-        except ValueError as error:
-            log.error("rules refused; last good ones stay", error=str(error))  # noqa: TRY400 - expected, no traceback
+        except Exception as error:  # noqa: BLE001 - whatever stands there, watching goes on
+            log.error("rules refused; last good ones stay", error=repr(error))  # noqa: TRY400 - expected, no traceback
         else:
             log.info("rules in force", service=self._service)
         self._seen = body

@@ -18,17 +18,19 @@ DEADLINE_S = 10.0
 
 
 class Sidecar:
-    """Takes documents; refuses those that say so."""
+    """Takes documents that have a number."""
 
     def __init__(self) -> None:
         self.documents: asyncio.Queue[Document] = asyncio.Queue()
         self.refused: asyncio.Queue[Document] = asyncio.Queue()
 
     def use(self, document: Document) -> None:
-        if document.get("bad"):
+        try:
+            number = document["n"]
+        except (KeyError, TypeError):
             self.refused.put_nowait(document)
-            raise ValueError("bad rules")
-        self.documents.put_nowait(document)
+            raise
+        self.documents.put_nowait({"n": number})
 
     async def next(self) -> Document:
         async with asyncio.timeout(DEADLINE_S):
@@ -69,11 +71,12 @@ async def test_an_announced_document_arrives_within_a_second(
             assert await sidecar.documents.get() == {"n": 2}
 
 
+@pytest.mark.parametrize("text", ['{"bad": 1}', "[]", "null", "5"])
 async def test_a_refused_document_does_not_end_the_watching(
-    redis_client: Redis,
+    redis_client: Redis, text: str
 ) -> None:
     sidecar = Sidecar()
-    await config_channel.publish(redis_client, "ratelimit", {"bad": 1})
+    await redis_client.set("cfg:ratelimit", text)
     async with watching(redis_client, sidecar):
         async with asyncio.timeout(DEADLINE_S):
             await sidecar.refused.get()
