@@ -21,7 +21,13 @@ from typing import Any, Final
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_LOGS, USAGE_DAY_IS_AWAY
+from runtime.contracts import (
+    TABLE_USAGE_ARCHIVES,
+    TABLE_USAGE_CHAINS,
+    TABLE_USAGE_LOGS,
+    TABLE_USAGE_SEALS,
+    USAGE_DAY_IS_AWAY,
+)
 from runtime.logs import get_logger
 from runtime.postgres import version_table
 from usage_sink import manifest, parquet, read_back
@@ -29,7 +35,6 @@ from usage_sink.days import bounds
 from usage_sink.errors import ArchiveDamaged, ArchiverBusy
 from usage_sink.manifest import Manifest, Sums
 from usage_sink.seals import SealKind
-from usage_sink.tables import TABLE_ARCHIVES, TABLE_CHAINS, TABLE_SEALS
 
 log = get_logger(__name__)
 
@@ -43,7 +48,9 @@ SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = to_regclass($1) AND c.relname ~ '_[0-9]{8}$' ORDER BY day
 """
-_RESTORED: Final = f"SELECT day FROM {TABLE_ARCHIVES} WHERE restored_at IS NOT NULL"
+_RESTORED: Final = (
+    f"SELECT day FROM {TABLE_USAGE_ARCHIVES} WHERE restored_at IS NOT NULL"
+)
 
 _ROWS: Final = f"""
 SELECT {", ".join(parquet.STORED)}, billable FROM {TABLE_USAGE_LOGS}
@@ -51,20 +58,20 @@ WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at, id
 """
 _SEALS: Final = f"""
 SELECT name, chain, seal, rows, digest, previous, head, sealed_at
-FROM {TABLE_SEALS} JOIN {TABLE_CHAINS} USING (chain)
+FROM {TABLE_USAGE_SEALS} JOIN {TABLE_USAGE_CHAINS} USING (chain)
 WHERE day = $1 AND kind = '{SealKind.USAGE}' ORDER BY chain, seal
 """
 
 _NOTE: Final = f"""
-INSERT INTO {TABLE_ARCHIVES} (day, file, rows, tokens, credits, sha256)
+INSERT INTO {TABLE_USAGE_ARCHIVES} AS a (day, file, rows, tokens, credits, sha256)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (day) DO UPDATE SET file = excluded.file, rows = excluded.rows,
     tokens = excluded.tokens, credits = excluded.credits, sha256 = excluded.sha256,
     archived_at = now()
-WHERE {TABLE_ARCHIVES}.dropped_at IS NULL OR {TABLE_ARCHIVES}.restored_at IS NOT NULL
+WHERE a.dropped_at IS NULL OR a.restored_at IS NOT NULL
 """
 _AWAY: Final = f"""
-SELECT rows, tokens, credits FROM {TABLE_ARCHIVES}
+SELECT rows, tokens, credits FROM {TABLE_USAGE_ARCHIVES}
 WHERE day = $1 AND {USAGE_DAY_IS_AWAY}
 """
 

@@ -7,13 +7,12 @@ from typing import Final
 
 import asyncpg
 
-from runtime.contracts import USAGE_DAY_IS_AWAY
+from runtime.contracts import TABLE_USAGE_ARCHIVES, USAGE_DAY_IS_AWAY
 from usage_sink import manifest, read_back
 from usage_sink.errors import ArchiveDamaged
-from usage_sink.tables import TABLE_ARCHIVES
 
 _DAYS: Final = f"""
-SELECT day, rows, tokens, credits, sha256 FROM {TABLE_ARCHIVES}
+SELECT day, rows, tokens, credits, sha256 FROM {TABLE_USAGE_ARCHIVES}
 WHERE {USAGE_DAY_IS_AWAY} ORDER BY day
 """
 

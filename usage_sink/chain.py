@@ -10,20 +10,21 @@ from typing import Final
 
 import asyncpg
 
+from runtime.contracts import TABLE_USAGE_CHAINS, TABLE_USAGE_SEALS
 from usage_sink.errors import LedgerUnavailable
 from usage_sink.heads import Head, Heads
 from usage_sink.seals import Batch, Seal, first_head, link
-from usage_sink.tables import TABLE_CHAINS, TABLE_SEALS
 
 _BEGIN: Final = f"""
-INSERT INTO {TABLE_CHAINS} (name, node) VALUES ($1, $2) ON CONFLICT DO NOTHING
+INSERT INTO {TABLE_USAGE_CHAINS} (name, node) VALUES ($1, $2) ON CONFLICT DO NOTHING
 """
 _LAST: Final = f"""
-SELECT chain, seal, head FROM {TABLE_CHAINS} LEFT JOIN {TABLE_SEALS} USING (chain)
+SELECT chain, seal, head
+FROM {TABLE_USAGE_CHAINS} LEFT JOIN {TABLE_USAGE_SEALS} USING (chain)
 WHERE name = $1 ORDER BY seal DESC NULLS LAST LIMIT 1
 """
 _SEAL: Final = f"""
-INSERT INTO {TABLE_SEALS}
+INSERT INTO {TABLE_USAGE_SEALS}
     (chain, seal, kind, day, rows, digest, previous, head, sealed_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """

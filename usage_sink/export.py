@@ -17,6 +17,7 @@ import asyncpg
 
 from runtime.contracts import (
     TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_ARCHIVES,
     TABLE_USAGE_LOGS,
     USAGE_DAY_IS_AWAY,
 )
@@ -24,7 +25,6 @@ from runtime.spreadsheets import DEFUSED, FORMULA
 from usage_sink import manifest, parquet
 from usage_sink.days import bounds
 from usage_sink.errors import ArchiveDamaged
-from usage_sink.tables import TABLE_ARCHIVES
 
 Row = tuple[Any, ...]
 Write = Callable[[Sequence[Row]], None]
@@ -36,7 +36,7 @@ SELECT {", ".join(parquet.SHOWN)} FROM {TABLE_USAGE_LOGS}
 WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at, id
 """
 _AWAY: Final = f"""
-SELECT day FROM {TABLE_ARCHIVES}
+SELECT day FROM {TABLE_USAGE_ARCHIVES}
 WHERE day BETWEEN $1 AND $2 AND {USAGE_DAY_IS_AWAY}
 ORDER BY day
 """

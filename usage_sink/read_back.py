@@ -6,13 +6,12 @@ from typing import Final
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_LOGS
+from runtime.contracts import TABLE_USAGE_LOGS, TABLE_USAGE_SEALS
 from usage_sink import parquet
 from usage_sink.days import bounds
 from usage_sink.errors import ArchiveDamaged
 from usage_sink.manifest import Sums
 from usage_sink.seals import BEFORE_SEALS, SealKind, rows_digest
-from usage_sink.tables import TABLE_SEALS
 
 _SCRATCH: Final = "usage_read_back"
 _MAKE_SCRATCH: Final = f"""
@@ -103,7 +102,7 @@ def _differences(table: str) -> str:
 SELECT chain, seal, f.rows AS found, s.rows AS sealed
 FROM (SELECT chain, seal, count(*) AS rows, {rows_digest(SealKind.USAGE)} AS digest
       FROM {table} WHERE chain <> {BEFORE_SEALS} GROUP BY chain, seal) f
-FULL JOIN (SELECT chain, seal, rows, digest FROM {TABLE_SEALS}
+FULL JOIN (SELECT chain, seal, rows, digest FROM {TABLE_USAGE_SEALS}
       WHERE day = $1 AND kind = '{SealKind.USAGE}' AND chain <> {BEFORE_SEALS}) s
 USING (chain, seal)
 WHERE f.rows IS DISTINCT FROM s.rows OR f.digest IS DISTINCT FROM s.digest

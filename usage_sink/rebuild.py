@@ -6,11 +6,10 @@ from typing import Final
 
 import asyncpg
 
-from runtime.contracts import USAGE_DAY_IS_AWAY
+from runtime.contracts import TABLE_USAGE_ARCHIVES, USAGE_DAY_IS_AWAY
 from runtime.postgres import affected, connected
 from usage_sink import rollups, tiers
 from usage_sink.rollups import Rollup
-from usage_sink.tables import TABLE_ARCHIVES
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 #: The sinks wait meanwhile and keep what comes in their spools; not for ever.
@@ -44,7 +43,7 @@ async def _rebuild(connection: asyncpg.Connection, first: date, last: date) -> R
     for table in rollups.ROLLUPS:
         await connection.execute(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
     found = await connection.fetch(
-        f"SELECT day FROM {TABLE_ARCHIVES} WHERE day BETWEEN $1 AND $2 "
+        f"SELECT day FROM {TABLE_USAGE_ARCHIVES} WHERE day BETWEEN $1 AND $2 "
         f"AND {USAGE_DAY_IS_AWAY} ORDER BY day",
         first,
         last,

@@ -11,20 +11,19 @@ from typing import Final
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_LOGS, USAGE_DAY_IS_AWAY
+from runtime.contracts import TABLE_USAGE_ARCHIVES, TABLE_USAGE_LOGS, USAGE_DAY_IS_AWAY
 from usage_sink import manifest, read_back
 from usage_sink.archive import LOCK
 from usage_sink.days import bounds
 from usage_sink.errors import ArchiveDamaged, ArchiverBusy, NotArchived
 from usage_sink.manifest import Manifest
-from usage_sink.tables import TABLE_ARCHIVES
 
 _NOTED: Final = f"""
-SELECT rows, tokens, credits, sha256 FROM {TABLE_ARCHIVES}
+SELECT rows, tokens, credits, sha256 FROM {TABLE_USAGE_ARCHIVES}
 WHERE day = $1 AND {USAGE_DAY_IS_AWAY}
 """
 _RESTORED: Final = f"""
-UPDATE {TABLE_ARCHIVES} SET restored_at = now() WHERE day = $1
+UPDATE {TABLE_USAGE_ARCHIVES} SET restored_at = now() WHERE day = $1
 """
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '10s'"
 

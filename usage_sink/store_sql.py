@@ -4,13 +4,14 @@ from typing import Final
 
 from runtime.contracts import (
     TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_ARCHIVES,
     TABLE_USAGE_LOGS,
     USAGE_DAY_IS_AWAY,
 )
 from usage_sink import rollups
 from usage_sink.records import COLUMNS
 from usage_sink.seals import SealKind, rows_digest
-from usage_sink.tables import TABLE_ARCHIVES, TABLE_QUARANTINE, TABLE_REPORT_IDS
+from usage_sink.tables import TABLE_QUARANTINE, TABLE_REPORT_IDS
 
 SCRATCH: Final = "usage_scratch"
 _WRITTEN: Final = (*COLUMNS, "chain", "seal")
@@ -107,7 +108,7 @@ ADJUST: Final = _adjust(
 )
 
 ARCHIVED: Final = f"""
-SELECT day FROM {TABLE_ARCHIVES}
+SELECT day FROM {TABLE_USAGE_ARCHIVES}
 WHERE day = ANY ($1::date[]) AND {USAGE_DAY_IS_AWAY}
 """
 

@@ -20,11 +20,17 @@ from typing import Final
 
 import asyncpg
 
-from runtime.contracts import TABLE_USAGE_ADJUSTMENTS, TABLE_USAGE_LOGS
+from runtime.contracts import (
+    TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_ARCHIVES,
+    TABLE_USAGE_CHAINS,
+    TABLE_USAGE_LOGS,
+    TABLE_USAGE_SEALS,
+)
 from runtime.postgres import connected
 from usage_sink import heads as heads_file
 from usage_sink.findings import Report
-from usage_sink.tables import TABLE_ARCHIVES, TABLE_CHAINS, TABLE_SEALS
+from usage_sink.tables import TABLE_REPORT_IDS
 from usage_sink.verify_seals import SealChecks
 from usage_sink.verify_sums import SumChecks
 
@@ -39,8 +45,8 @@ SELECT wanted.relation::text, wanted.trigger FROM (
     SELECT '{TABLE_USAGE_LOGS}'::regclass, unnest(
         ARRAY['refuse_change_of_a_row', 'refuse_change'])
     UNION ALL
-    SELECT unnest(ARRAY['{TABLE_SEALS}', '{TABLE_CHAINS}', 'usage_report_ids',
-        '{TABLE_USAGE_ADJUSTMENTS}'])::regclass, 'refuse_change'
+    SELECT unnest(ARRAY['{TABLE_USAGE_SEALS}', '{TABLE_USAGE_CHAINS}',
+        '{TABLE_REPORT_IDS}', '{TABLE_USAGE_ADJUSTMENTS}'])::regclass, 'refuse_change'
 ) AS wanted
 LEFT JOIN pg_trigger t
     ON t.tgrelid = wanted.relation AND t.tgname = wanted.trigger
@@ -68,7 +74,7 @@ async def verify(dsn: str, heads: Path | None) -> Report:
 async def _verify(
     connection: asyncpg.Connection, outside: Sequence[heads_file.Head]
 ) -> Report:
-    chains = await connection.fetch(f"SELECT chain, name FROM {TABLE_CHAINS}")
+    chains = await connection.fetch(f"SELECT chain, name FROM {TABLE_USAGE_CHAINS}")
     report = Report({row["chain"]: row["name"] for row in chains}, heads=len(outside))
     tables = await _partitions(connection)
     seals = SealChecks(connection, report)
@@ -81,7 +87,7 @@ async def _verify(
     for table, missing in await connection.fetch(_UNGUARDED):
         report.find("guards", f"{table} can be changed: {missing} is not in force")
     report.archived_days = await connection.fetchval(
-        f"SELECT count(*) FROM {TABLE_ARCHIVES} WHERE dropped_at IS NOT NULL"
+        f"SELECT count(*) FROM {TABLE_USAGE_ARCHIVES} WHERE dropped_at IS NOT NULL"
     )
     report.sort()
     return report

@@ -11,7 +11,9 @@ import asyncpg
 
 from runtime.contracts import (
     TABLE_USAGE_ADJUSTMENTS,
+    TABLE_USAGE_ARCHIVES,
     TABLE_USAGE_LOGS,
+    TABLE_USAGE_SEALS,
     USAGE_DAY_IS_AWAY,
 )
 from usage_sink.findings import MOST_FINDINGS, Report
@@ -24,7 +26,6 @@ from usage_sink.seals import (
     head_after,
     rows_digest,
 )
-from usage_sink.tables import TABLE_ARCHIVES, TABLE_SEALS
 
 _PREFETCH: Final = 2000
 
@@ -40,7 +41,7 @@ class SealChecks:
         """Each seal follows the one before, and `outside` heads are there."""
         expected = {(one.chain, one.seal): one.head for one in outside}
         seals = self._connection.cursor(
-            f"SELECT * FROM {TABLE_SEALS} ORDER BY chain, seal",
+            f"SELECT * FROM {TABLE_USAGE_SEALS} ORDER BY chain, seal",
             prefetch=_PREFETCH,
         )
         chain, name, previous = None, "", b""
@@ -95,7 +96,7 @@ WITH held AS MATERIALIZED (
     SELECT chain, seal, count(*) AS rows, {rows_digest(kind)} AS digest
     FROM {table} WHERE {where} GROUP BY chain, seal
 ), sealed AS (
-    SELECT chain, seal, rows, digest FROM {TABLE_SEALS}
+    SELECT chain, seal, rows, digest FROM {TABLE_USAGE_SEALS}
     WHERE kind = '{kind.value}' AND {seals}
 )
 SELECT chain, seal, held.rows AS held, sealed.rows AS sealed, total.rows AS total
@@ -120,8 +121,8 @@ def _seals_of(day: date | None, tables: Mapping[date | None, str]) -> str:
     own = ", ".join(f"'{one}'::date" for one in tables if one is not None)
     return (
         f"NOT (day = ANY (ARRAY[{own}]::date[])) AND NOT EXISTS ("
-        f"SELECT FROM {TABLE_ARCHIVES} a "
-        f"WHERE a.day = usage_seals.day AND {USAGE_DAY_IS_AWAY})"
+        f"SELECT FROM {TABLE_USAGE_ARCHIVES} a "
+        f"WHERE a.day = {TABLE_USAGE_SEALS}.day AND {USAGE_DAY_IS_AWAY})"
     )
 
 
