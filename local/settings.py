@@ -6,17 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.errors import LocalError
+from runtime.contracts import KEY_VARIABLES
 
 DEFAULT_DATA_DIR = Path(".hubgate")
 _DEFAULT_CONFIG = Path("gateway.yaml")
-#: Any of these tells how tokens are verified.
-_KEY_VARIABLES = (
-    "HUBGATE_JWT_SECRET_FILE",
-    "HUBGATE_JWT_PEM_FILES",
-    "HUBGATE_JWKS_FILE",
-    "HUBGATE_JWKS_URL",
-    "HUBGATE_JWT_ISSUERS_FILE",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +66,11 @@ class Settings:
         Raises:
             LocalError: no key to verify tokens with, or no configuration.
         """
-        if not self.demo and not any(self.environ.get(v) for v in _KEY_VARIABLES):
+        if not self.demo and not any(self.environ.get(v) for v in KEY_VARIABLES):
+            *others, last = KEY_VARIABLES
             raise LocalError(
-                "no key to verify tokens with: set HUBGATE_JWT_SECRET_FILE,"
-                " HUBGATE_JWT_PEM_FILES, HUBGATE_JWKS_FILE, HUBGATE_JWKS_URL or"
-                " HUBGATE_JWT_ISSUERS_FILE, or try `hubgate up --demo`, which makes"
-                " its own"
+                f"no key to verify tokens with: set {', '.join(others)} or {last},"
+                " or try `hubgate up --demo`, which makes its own"
             )
         if not self.config.is_file():
             raise LocalError(f"{self.config}: no such file; give one with --config")

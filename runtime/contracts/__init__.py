@@ -43,6 +43,15 @@ class DecisionCalls(StrEnum):
     TWO = "two"
 
 
+#: Settings of which any tells how tokens are verified.
+KEY_VARIABLES: Final = (
+    "HUBGATE_JWT_SECRET_FILE",
+    "HUBGATE_JWT_PEM_FILES",
+    "HUBGATE_JWKS_FILE",
+    "HUBGATE_JWKS_URL",
+    "HUBGATE_JWT_ISSUERS_FILE",
+)
+
 # --- HTTP headers ---------------------------------------------------------------
 
 HEADER_REQUEST_ID: Final = "x-request-id"

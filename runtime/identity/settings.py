@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from runtime.clock import Clock
+from runtime.contracts import KEY_VARIABLES
 from runtime.identity.issuers import Issuer, read_issuers
 from runtime.identity.jwks import Feed, FetchedKeys, Pace
 from runtime.identity.jwks_http import HttpFetch, check_url
@@ -29,14 +30,6 @@ from runtime.settings import (
 )
 
 log = get_logger(__name__)
-
-_KEY_VARIABLES = (
-    "HUBGATE_JWT_SECRET_FILE",
-    "HUBGATE_JWT_PEM_FILES",
-    "HUBGATE_JWKS_FILE",
-    "HUBGATE_JWKS_URL",
-    "HUBGATE_JWT_ISSUERS_FILE",
-)
 
 
 class IdentitySettings(EnvironmentModel):
@@ -77,7 +70,7 @@ class IdentitySettings(EnvironmentModel):
                 urls.append((issuer.jwks_url, issuer.party))
         if needs_keys and not files.keys and not urls and not files.problems:
             files.problems.append(
-                f"no verification key at all: set one of {', '.join(_KEY_VARIABLES)}"
+                f"no verification key at all: set one of {', '.join(KEY_VARIABLES)}"
             )
         if files.problems:
             raise SettingsError(files.problems)
