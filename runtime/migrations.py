@@ -3,9 +3,9 @@
 import importlib
 from pathlib import Path
 
-from alembic import command
+from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -37,6 +37,17 @@ async def migrate(dsn: str, package: str, revision: str = "head") -> None:
         raise DatabaseUnavailable(str(error)) from error
     finally:
         await engine.dispose()
+
+
+def run(metadata: MetaData) -> None:
+    """All that a package's `migrations/env.py` does, when Alembic loads it."""
+    context.configure(
+        connection=context.config.attributes["connection"],
+        version_table=context.config.attributes["version_table"],
+        target_metadata=metadata,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
 
 
 def _upgrade(connection: Connection, package: str, revision: str) -> None:
