@@ -8,13 +8,13 @@ when an Envoy refuses it, rejected, and everything is as it was before.
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
+from control.change_ports import Ports
 from control.model import GatewayConfig
 from control.parse import ConfigRefused, Problem, from_document
-from control.store import ConfigStore, Revision, Status, StoreUnavailable
-from control.validate import Refused
-from control.xds.cache import Published, SnapshotCache
+from control.store import Revision, Status, StoreUnavailable
+from control.xds.cache import Published
 from control.xds.deployment import Deployment
 from control.xds.snapshot import (
     Addresses,
@@ -24,9 +24,7 @@ from control.xds.snapshot import (
     with_registered,
 )
 from control.xds.subscription import Refusal
-from runtime.clock import Clock
 from runtime.logs import get_logger
-from runtime.metrics import Metrics
 
 log = get_logger(__name__)
 
@@ -59,32 +57,6 @@ class Rejected:
 
     reason: str
     revision: int | None = None
-
-
-class Verdict(Protocol):
-    """`validate.Validator`, or less of it in a test."""
-
-    async def check(self, snapshot: Snapshot, config: GatewayConfig) -> Refused | None:
-        """None when Envoy would accept it."""
-
-
-class Rules(Protocol):
-    """`rules.RulesPublisher`."""
-
-    async def publish(self, config: GatewayConfig) -> None:
-        """Hand the sidecars their rules; never raises."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """What a change needs from outside."""
-
-    store: ConfigStore
-    snapshots: SnapshotCache
-    verdict: Verdict
-    rules: Rules
-    clock: Clock
-    metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from control.alerts_postgres import PostgresAlertStore
 from control.answer_cache import AnswerCache
 from control.audit_postgres import PostgresAuditLog
 from control.balance import HttpBalances
-from control.changes import Changes, Ports
+from control.change_ports import Ports
+from control.changes import Changes
 from control.counters_redis import RedisCounters
 from control.database import Database
 from control.deps import Deps

@@ -8,7 +8,8 @@ from control.alert_store import MemoryAlertStore
 from control.answer_cache import AnswerCache
 from control.audit import MemoryAuditLog
 from control.balance import MemoryBalances
-from control.changes import Changes, Ports
+from control.change_ports import Ports
+from control.changes import Changes
 from control.counters import MemoryCounters
 from control.deps import Deps
 from control.explain import MemoryStories

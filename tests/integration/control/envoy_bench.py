@@ -14,7 +14,8 @@ import httpx
 from envoy.service.auth.v3 import external_auth_pb2
 from starlette.types import Receive, Scope, Send
 
-from control.changes import Changes, Ports
+from control.change_ports import Ports
+from control.changes import Changes
 from control.model import GatewayConfig
 from control.parse import from_document
 from control.service import DiscoveryService
