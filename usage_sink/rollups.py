@@ -8,7 +8,7 @@ before it and at most 50 ms. `adjusted_*` are the sums of those rows' adjustment
 """
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Final
 
 from runtime.contracts import (
@@ -22,6 +22,7 @@ from runtime.contracts import (
     USAGE_DIMENSIONS,
     USAGE_SUMS,
 )
+from usage_sink.days import within
 
 _DIMENSIONS: Final = {
     "hour": "date_bin('1 hour', r.created_at, '2000-01-01+00')",
@@ -51,7 +52,7 @@ class Rollup:
 
     def of(self, day: date) -> str:
         """Which rows are of the UTC day, as an SQL condition."""
-        return _is_within(self.time, day)
+        return within(self.time, day)
 
 
 _VALUES: Final = (*USAGE_SUMS, *LATENCY_BUCKETS, *_ADJUSTED)
@@ -106,7 +107,7 @@ LEFT JOIN ({_adjusted(rollup, TABLE_USAGE_ADJUSTMENTS, rows)}) AS a
 
 def rows_of(day: date) -> str:
     """The ledger's rows of the UTC day, as a relation."""
-    return f"(SELECT * FROM {TABLE_USAGE_LOGS} WHERE {_is_within('created_at', day)})"
+    return f"(SELECT * FROM {TABLE_USAGE_LOGS} WHERE {within('created_at', day)})"
 
 
 def differences(rollup: Rollup, day: date) -> str:
@@ -126,11 +127,6 @@ SELECT count(*) FROM (
     (TABLE calculated EXCEPT TABLE kept) UNION ALL (TABLE kept EXCEPT TABLE calculated)
 ) AS difference
 """
-
-
-def _is_within(time: str, day: date) -> str:
-    after = day + timedelta(days=1)
-    return f"{time} >= '{day}T00:00Z' AND {time} < '{after}T00:00Z'"
 
 
 def _sums(rollup: Rollup, rows: str) -> str:

@@ -76,13 +76,13 @@ async def _verify(
 ) -> Report:
     chains = await connection.fetch(f"SELECT chain, name FROM {TABLE_USAGE_CHAINS}")
     report = Report({row["chain"]: row["name"] for row in chains}, heads=len(outside))
-    tables = await _partitions(connection)
+    days = await _days(connection)
     seals = SealChecks(connection, report)
     await seals.chains(outside)
-    await seals.rows(tables)
+    await seals.rows(days)
     await seals.adjustments()
     sums = SumChecks(connection, report)
-    await sums.hours_and_minutes(tables)
+    await sums.hours_and_minutes(days)
     await sums.periods()
     for table, missing in await connection.fetch(_UNGUARDED):
         report.find("guards", f"{table} can be changed: {missing} is not in force")
@@ -93,18 +93,12 @@ async def _verify(
     return report
 
 
-async def _partitions(connection: asyncpg.Connection) -> dict[date | None, str]:
-    """Tables with the day they hold; None for the default one."""
+async def _days(connection: asyncpg.Connection) -> frozenset[date]:
+    """Those with a partition of their own."""
     found = await connection.fetch(
-        "SELECT c.relname AS name, pg_get_expr(c.relpartbound, c.oid) AS bound "
-        "FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-        f"WHERE i.inhparent = '{TABLE_USAGE_LOGS}'::regclass ORDER BY 1"
+        "SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c"
+        f" ON c.oid = i.inhrelid WHERE i.inhparent = '{TABLE_USAGE_LOGS}'::regclass"
+        " AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'"
     )
-    tables: dict[date | None, str] = {}
-    for row in found:
-        if row["bound"] == "DEFAULT":
-            tables[None] = row["name"]
-        else:
-            text = row["name"].removeprefix(f"{TABLE_USAGE_LOGS}_")
-            tables[date(int(text[:4]), int(text[4:6]), int(text[6:8]))] = row["name"]
-    return tables
+    names = (row["name"].removeprefix(f"{TABLE_USAGE_LOGS}_") for row in found)
+    return frozenset(map(date.fromisoformat, names))

@@ -3,7 +3,8 @@
 A part of `verify`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import date
 from typing import Final
 
@@ -16,6 +17,7 @@ from runtime.contracts import (
     TABLE_USAGE_SEALS,
     USAGE_DAY_IS_AWAY,
 )
+from usage_sink.days import outside, within
 from usage_sink.findings import MOST_FINDINGS, Report
 from usage_sink.heads import Head
 from usage_sink.seals import (
@@ -69,16 +71,23 @@ class SealChecks:
                 "chain", "was noted outside and is gone: an older copy?", gone, seal
             )
 
-    async def rows(self, tables: Mapping[date | None, str]) -> None:
-        """Of each partition, by the day that it holds; None: the default one."""
-        for day, table in tables.items():
-            where, seals = f"chain <> {BEFORE_SEALS}", _seals_of(day, tables)
-            self._report.rows += await self._compare(
-                "rows", f'"{table}"', where, SealKind.USAGE, f"{where} AND {seals}"
+    async def rows(self, days: AbstractSet[date]) -> None:
+        """Of each of `days`, those with a partition, and of all others."""
+        sealed, before = f"chain <> {BEFORE_SEALS}", f"chain = {BEFORE_SEALS}"
+        for day in sorted(days):
+            await self._compare_rows(
+                f"{within('created_at', day)} AND {sealed}",
+                f"day = '{day}' AND {sealed}",
             )
-        where = f"chain = {BEFORE_SEALS}"
+        await self._compare_rows(
+            f"{outside('created_at', days)} AND {sealed}",
+            f"{_seals_outside(days)} AND {sealed}",
+        )
+        await self._compare_rows(before, before)
+
+    async def _compare_rows(self, where: str, seals: str) -> None:
         self._report.rows += await self._compare(
-            "rows", TABLE_USAGE_LOGS, where, SealKind.USAGE, where
+            "rows", TABLE_USAGE_LOGS, where, SealKind.USAGE, seals
         )
 
     async def adjustments(self) -> None:
@@ -114,11 +123,9 @@ ORDER BY chain, seal LIMIT {MOST_FINDINGS}
         return int(found[0]["total"])
 
 
-def _seals_of(day: date | None, tables: Mapping[date | None, str]) -> str:
-    """Which seals' rows a partition must hold, as an SQL condition."""
-    if day is not None:
-        return f"day = '{day}'"
-    own = ", ".join(f"'{one}'::date" for one in tables if one is not None)
+def _seals_outside(days: AbstractSet[date]) -> str:
+    """Which seals' rows must be there, of none of `days`, as an SQL condition."""
+    own = ", ".join(f"'{one}'::date" for one in days)
     return (
         f"NOT (day = ANY (ARRAY[{own}]::date[])) AND NOT EXISTS ("
         f"SELECT FROM {TABLE_USAGE_ARCHIVES} a "

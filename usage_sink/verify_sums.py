@@ -1,11 +1,13 @@
 """Are the kept sums those of the rows? A part of `verify`."""
 
-from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import date
 
 import asyncpg
 
+from runtime.contracts import TABLE_USAGE_LOGS
 from usage_sink import rollups, tiers
+from usage_sink.days import outside
 from usage_sink.findings import Report
 from usage_sink.tiers import Period
 
@@ -17,9 +19,9 @@ class SumChecks:
         self._connection = connection
         self._report = report
 
-    async def hours_and_minutes(self, tables: Mapping[date | None, str]) -> None:
-        """Sums by hour and minute, of all days that are in `tables`, the partitions."""
-        for day in await self._days(tables):
+    async def hours_and_minutes(self, partitions: AbstractSet[date]) -> None:
+        """Of each day with rows; `partitions`: days that have one of their own."""
+        for day in await self._days(partitions):
             self._report.days += 1
             for table in rollups.ROLLUPS:
                 wrong = await self._connection.fetchval(rollups.differences(table, day))
@@ -50,12 +52,9 @@ class SumChecks:
                 f"`hubgate usage rebuild --from {first} --to {last}`",
             )
 
-    async def _days(self, tables: Mapping[date | None, str]) -> list[date]:
-        days = {day for day in tables if day is not None}
-        if None in tables:
-            found = await self._connection.fetch(
-                "SELECT DISTINCT (created_at AT TIME ZONE 'UTC')::date AS day "
-                f'FROM "{tables[None]}"'
-            )
-            days |= {row["day"] for row in found}
-        return sorted(days)
+    async def _days(self, partitions: AbstractSet[date]) -> list[date]:
+        found = await self._connection.fetch(
+            "SELECT DISTINCT (created_at AT TIME ZONE 'UTC')::date AS day"
+            f" FROM {TABLE_USAGE_LOGS} WHERE {outside('created_at', partitions)}"
+        )
+        return sorted({*partitions, *(row["day"] for row in found)})

@@ -61,6 +61,10 @@ class Day(click.ParamType[date]):
             self.fail("give a day such as 2026-01-31", param, ctx)
 
 
+#: Only what changes something needs more than to read.
+_AS_WHOM: Final = "The ledger's, as its owner; verify: as any in hubgate_reader."
+
+
 def example(line: str) -> str:
     r"""\b: click keeps the line breaks of such a paragraph."""
     return f"\b\nExample:\n  {line}"
@@ -71,7 +75,7 @@ def ledger(command: Command) -> Command:
     for name, variable, what in (
         ("--spool-dir", "HUBGATE_USAGE_SINK_SPOOL_DIR", "The running sink's folder."),
         ("--archive-dir", "HUBGATE_ARCHIVE_DIR", "Where archived days are."),
-        ("--database-url", "HUBGATE_DATABASE_URL", "The ledger's, as its owner."),
+        ("--database-url", "HUBGATE_DATABASE_URL", _AS_WHOM),
     ):
         text = f"{what}  [default: {variable}]"
         command = click.option(name, variable, metavar="X", help=text)(command)

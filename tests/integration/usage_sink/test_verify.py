@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from runtime.logins import Login, ensure_login
 from tests.builders_ledger import START, a_ledger, a_record, a_store
 from usage_sink.events import Usage
 from usage_sink.findings import Report
@@ -24,9 +26,13 @@ ROWS = 8
 
 @dataclass
 class Ledger:
-    """A ledger of five batches, its heads outside, and a superuser's connection."""
+    """A ledger of five batches, its heads outside, and a superuser's connection.
+
+    Who verifies it may only read it.
+    """
 
     url: str
+    auditor: str
     pool: asyncpg.Pool
     store: PostgresUsageStore
     heads: Path
@@ -39,7 +45,7 @@ class Ledger:
                 await connection.execute(statement)
 
     async def verify(self) -> Report:
-        return await verify(self.url, self.heads)
+        return await verify(self.auditor, self.heads)
 
     async def findings(self) -> list[str]:
         return [str(finding) for finding in (await self.verify()).findings]
@@ -53,7 +59,22 @@ async def ledger(migrated_url: str, tmp_path: Path) -> AsyncIterator[Ledger]:
         for number in range(BATCHES):
             at = START + timedelta(seconds=number)
             await store.write([a_record(created_at=at) for _ in range(ROWS)])
-        yield Ledger(migrated_url, pool, store, heads)
+        auditor = await an_auditor(migrated_url)
+        yield Ledger(migrated_url, auditor, pool, store, heads)
+
+
+async def an_auditor(owner: str) -> str:
+    """The URL of a login that may read the ledger, and nothing else."""
+    parts = urlsplit(owner)
+    login = Login(
+        name=f"auditor_of{parts.path.replace('/', '_')}",
+        groups=("hubgate_reader",),
+        password="seen-by-nobody",
+        package="usage_sink",
+    )
+    await ensure_login(owner, login)
+    place = f"{login.name}:{login.password}@{parts.hostname}:{parts.port}"
+    return parts._replace(netloc=place).geturl()
 
 
 async def test_an_untouched_ledger_is_good(ledger: Ledger) -> None:
@@ -177,7 +198,7 @@ async def test_a_rewritten_suffix_is_found_by_the_heads_outside(
 ) -> None:
     await ledger.tamper("UPDATE usage_logs SET user_id = 'u-9' WHERE seal = 3")
     await rewrite_from(ledger, 3)
-    inside = await verify(ledger.url, None)
+    inside = await verify(ledger.auditor, None)
     findings = await ledger.findings()
 
     # The heads are what finds it: inside, all but the rollups agrees by now.
@@ -201,7 +222,7 @@ async def test_a_seal_that_is_gone_is_found_without_heads(ledger: Ledger) -> Non
         "DELETE FROM usage_logs WHERE seal = 2",
         "DELETE FROM usage_seals WHERE seal = 2",
     )
-    (first, *_) = (await verify(ledger.url, None)).findings
+    (first, *_) = (await verify(ledger.auditor, None)).findings
 
     assert str(first) == "chain: chain c-1 batch 3 does not follow the one before"
 
