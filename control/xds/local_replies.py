@@ -57,6 +57,7 @@ _REPLIES = (
     _Reply(413, ErrorCode.PAYLOAD_TOO_LARGE, "The request body is too large"),
     _Reply(426, ErrorCode.BAD_REQUEST, "Use HTTP/1.1 or HTTP/2"),
     _Reply(431, ErrorCode.HEADERS_TOO_LARGE, "The request headers are too large"),
+    _Reply(501, ErrorCode.BAD_REQUEST, "Give a body with a length, or chunked"),
     _Reply(504, ErrorCode.UPSTREAM_TIMEOUT, "The service did not answer in time"),
 )
 _UPSTREAM = _Reply(

@@ -130,6 +130,12 @@ BROKEN = [
         "BAD_REQUEST",
         id="two lengths",
     ),
+    pytest.param(
+        b"POST /echo HTTP/1.1\r\n" + HOST + b"transfer-encoding: xchunked\r\n\r\n",
+        501,
+        "BAD_REQUEST",
+        id="an unknown transfer encoding",
+    ),
     pytest.param(b"GET /echo HTTP/1.1\r\n\r\n", 400, "BAD_REQUEST", id="no host"),
     pytest.param(
         b"GET /echo HTTP/1.1\r\n" + HOST + b"a: b\r\n" * 200 + b"\r\n",

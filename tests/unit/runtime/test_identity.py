@@ -294,6 +294,9 @@ def test_a_key_never_shows_itself() -> None:
         pytest.param(None, b"100", True, id="no iat"),
         pytest.param(100.0, b"soon", True, id="unreadable cutoff"),
         pytest.param(100.0, b"nan", True, id="cutoff is not a number"),
+        pytest.param(100.0, b"1", True, id="a mark, as a token has"),
+        pytest.param(100.0, b"0", True, id="whatever it says"),
+        pytest.param(100.0, b"-inf", True, id="before all time"),
     ],
 )
 def test_a_users_cutoff_revokes_what_was_issued_before_it(
