@@ -18,6 +18,7 @@ from control.routers import (
     me,
     networks,
     nodes,
+    revisions,
     summary,
     tokens,
     usage,
@@ -39,6 +40,7 @@ def create_app(deps: Deps) -> FastAPI:
     )
     answers.install(app)
     app.include_router(config.router(deps))
+    app.include_router(revisions.router(deps))
     app.include_router(limits.router(deps))
     app.include_router(networks.router(deps))
     app.include_router(instances.router(deps))

@@ -6,7 +6,7 @@ when an Envoy refuses it, rejected, and everything is as it was before.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -131,6 +131,14 @@ class Changes:
             return await self._apply(
                 edit(self._now().revision.document), author, comment
             )
+
+    async def kept(self, rev: int) -> Revision | None:
+        """A revision of the history. Raises StoreUnavailable."""
+        return await self._ports.store.revision(rev)
+
+    async def history(self, before: int, limit: int) -> Sequence[Revision]:
+        """As the store has it. Raises StoreUnavailable."""
+        return await self._ports.store.history(before, limit)
 
     async def follow(self) -> None:
         """Put in force what another control has made active, remove what is unused.

@@ -63,6 +63,12 @@ class ConfigStore(Protocol):
     async def latest_by(self, author: str) -> Revision | None:
         """The newest revision of `author`, whatever became of it."""
 
+    async def revision(self, rev: int) -> Revision | None:
+        """That one, whatever became of it."""
+
+    async def history(self, before: int, limit: int) -> Sequence[Revision]:
+        """Those of lower numbers, newest first; without their documents."""
+
     async def add(
         self, document: dict[str, Any], author: str, comment: str
     ) -> Revision:
@@ -125,6 +131,14 @@ class MemoryConfigStore:
 
     async def latest_by(self, author: str) -> Revision | None:
         return self._newest(lambda one: one.author == author)
+
+    async def revision(self, rev: int) -> Revision | None:
+        return self._newest(lambda one: one.rev == rev)
+
+    async def history(self, before: int, limit: int) -> Sequence[Revision]:
+        self._answer()
+        found = [one for one in reversed(self._revisions) if one.rev < before]
+        return [replace(one, document={}) for one in found[:limit]]
 
     async def add(
         self, document: dict[str, Any], author: str, comment: str

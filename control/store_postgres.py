@@ -1,7 +1,7 @@
 """Revisions in PostgreSQL."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
@@ -27,6 +27,13 @@ SELECT coalesce(max(rev), 0) FROM {TABLE_CONFIG_REVISIONS} WHERE status = 'activ
 _CHANGE_LOCK: Final = 0x6875_6267_6174_65
 _LATEST_BY: Final = f"""
 SELECT * FROM {TABLE_CONFIG_REVISIONS} WHERE author = $1 ORDER BY rev DESC LIMIT 1
+"""  # noqa: S608
+_REVISION: Final = f"""
+SELECT * FROM {TABLE_CONFIG_REVISIONS} WHERE rev = $1
+"""  # noqa: S608
+_HISTORY: Final = f"""
+SELECT rev, '{{}}'::jsonb AS document, author, comment, created_at, status, reason
+FROM {TABLE_CONFIG_REVISIONS} WHERE rev < $1 ORDER BY rev DESC LIMIT $2
 """  # noqa: S608
 _ADD: Final = f"""
 INSERT INTO {TABLE_CONFIG_REVISIONS} (document, author, comment, status)
@@ -78,6 +85,14 @@ class PostgresConfigStore:
 
     async def latest_by(self, author: str) -> Revision | None:
         return await self._one(_LATEST_BY, author)
+
+    async def revision(self, rev: int) -> Revision | None:
+        return await self._one(_REVISION, rev)
+
+    async def history(self, before: int, limit: int) -> Sequence[Revision]:
+        with translated():
+            rows = await self._database.pool.fetch(_HISTORY, before, limit)
+        return [revision_of(row) for row in rows]
 
     async def add(
         self, document: dict[str, Any], author: str, comment: str

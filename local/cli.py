@@ -207,6 +207,26 @@ def validate(file: Path) -> None:
     click.echo(f"{file}: valid")
 
 
+@config.command(epilog=_example("hubgate config history --limit 5"))
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
+@_talks_to_control
+def history(limit: int, control: str | None, admin_token: str | None) -> None:
+    """Show the latest revisions, and what became of them."""
+    from local import table  # noqa: PLC0415 - only this command needs it
+
+    answer = client_of(control, admin_token).revisions(limit)
+    click.echo(table.revisions(answer.get("items", [])))
+
+
+@config.command(epilog=_example("hubgate config rollback 12"))
+@click.argument("revision", type=click.IntRange(min=1))
+@_talks_to_control
+def rollback(revision: int, control: str | None, admin_token: str | None) -> None:
+    """Put an earlier revision in force again, as a new one."""
+    answer = client_of(control, admin_token).roll_back(revision)
+    click.echo(f"in force as revision {answer['revision']}", err=True)
+
+
 @hubgate.group()
 def usage() -> None:
     """Ask the ledger."""

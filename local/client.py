@@ -37,6 +37,12 @@ class ControlClient:
     def revoke(self, what: dict[str, str]) -> dict[str, Any]:
         return self.call("POST", "/control/v1/revocations", json=what)
 
+    def revisions(self, limit: int) -> dict[str, Any]:
+        return self.call("GET", "/control/v1/revisions", params={"limit": limit})
+
+    def roll_back(self, revision: int) -> dict[str, Any]:
+        return self.call("POST", "/control/v1/rollback", json={"revision": revision})
+
     def usage_logs(self, params: dict[str, str]) -> dict[str, Any]:
         return self.call("GET", "/api/usage/logs", params=params)
 

@@ -1,4 +1,4 @@
-"""Usage records, and nodes of the ledger, as tables for people."""
+"""Usage records, nodes of the ledger and revisions, as tables for people."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +9,8 @@ _NODES = (
     *("isClosed", "closedByHandAt"),
 )
 
+_REVISIONS = ("revision", "createdAt", "author", "status", "comment", "reason")
+
 
 def usage(items: Sequence[Mapping[str, Any]]) -> str:
     """One line for each record."""
@@ -18,6 +20,11 @@ def usage(items: Sequence[Mapping[str, Any]]) -> str:
 def nodes(items: Sequence[Mapping[str, Any]]) -> str:
     """One line for each node."""
     return _table(items, _NODES)
+
+
+def revisions(items: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each revision."""
+    return _table(items, _REVISIONS)
 
 
 def _table(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

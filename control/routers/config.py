@@ -13,6 +13,7 @@ from control.model import Route
 from control.parse import Problem, from_document
 from control.routers.described import body_of
 from control.services import Service
+from control.store import Revision
 
 AUTHOR = "admin"
 _ROUTE: dict[str, Any] = {
@@ -41,13 +42,7 @@ def _add_reading(api: APIRouter, changes: Changes) -> None:
     @api.get("/config")
     async def config() -> dict[str, Any]:
         revision = changes.revision
-        return {
-            "revision": revision.rev,
-            "author": revision.author,
-            "comment": revision.comment,
-            "createdAt": revision.created_at.isoformat(),
-            "config": revision.document,
-        }
+        return {**told(revision), "config": revision.document}
 
     @api.get("/routes")
     async def routes() -> dict[str, Any]:
@@ -116,6 +111,17 @@ def _add_services(api: APIRouter, changes: Changes) -> None:
             f"delete service {name}",
             {"deleted": name},
         )
+
+
+def told(revision: Revision) -> dict[str, Any]:
+    """All but its document."""
+    return {
+        "revision": revision.rev,
+        "author": revision.author,
+        "comment": revision.comment,
+        "createdAt": revision.created_at.isoformat(),
+        "status": revision.status.value,
+    }
 
 
 def _named(body: dict[str, Any], name: str) -> dict[str, Any]:

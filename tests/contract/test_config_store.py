@@ -73,6 +73,30 @@ async def test_what_is_settled_stays_so(store: ConfigStore) -> None:
     assert await store.active() is None
 
 
+async def test_the_history_is_read_from_the_newest_on(store: ConfigStore) -> None:
+    first, second, third = [
+        await store.add({**DOCUMENT, "n": number}, "admin", "") for number in range(3)
+    ]
+    await store.settle(second.rev, Status.REJECTED, "no")
+    latest = await store.history(before=third.rev + 1, limit=2)
+    earlier = await store.history(before=second.rev, limit=2)
+
+    assert [one.rev for one in latest] == [third.rev, second.rev]
+    assert (latest[1].status, latest[1].reason) == (Status.REJECTED, "no")
+    assert {str(one.document) for one in latest} == {"{}"}
+    assert [one.rev for one in earlier] == [first.rev]
+
+
+async def test_a_revision_is_found_by_its_number(store: ConfigStore) -> None:
+    added = await store.add(DOCUMENT, "admin", "why")
+    found = await store.revision(added.rev)
+
+    assert found == added
+    assert found is not None
+    assert found.document == DOCUMENT
+    assert await store.revision(added.rev + 1) is None
+
+
 async def test_revisions_count_up(store: ConfigStore) -> None:
     first = await store.add(DOCUMENT, "file", "")
     second = await store.add(DOCUMENT, "admin", "")

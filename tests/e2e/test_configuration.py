@@ -98,6 +98,19 @@ def test_a_route_may_allow_some_methods_only(stack: Stack) -> None:
     assert post.json()["code"] == "METHOD_NOT_ALLOWED"
 
 
+def test_going_back_to_a_revision_brings_its_routes_back(stack: Stack) -> None:
+    token, route = stack.token(), a_route()
+    revision = stack.control("PUT", f"routes/{route['id']}", route).json()["revision"]
+    stack.control("DELETE", f"routes/{route['id']}")
+    gone = stack.get(route["prefix"], token)
+    told = stack.command("config", "rollback", str(revision))
+    back = stack.get(route["prefix"], token)
+    stack.control("DELETE", f"routes/{route['id']}")
+
+    assert told.returncode == 0, told.stderr
+    assert (gone.status_code, back.status_code) == (404, 200)
+
+
 @pytest.mark.parametrize("token", [None, "wrong"], ids=["none", "wrong"])
 def test_the_control_api_needs_the_admin_token(stack: Stack, token: str | None) -> None:
     headers = {} if token is None else {"authorization": f"Bearer {token}"}

@@ -30,6 +30,8 @@ _NODE = {
     "silentSeconds": 3599,
 }
 
+_REVISION = {"revision": 3, "author": "admin", "status": "rejected", "reason": "no"}
+
 
 class ControlApi(BaseHTTPRequestHandler):
     """Answers as the control API does and remembers what it was asked."""
@@ -38,7 +40,8 @@ class ControlApi(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.asked.append((self.path, None))
-        self._answer(200, {"items": [_RECORD], "nextCursor": None, "nodes": [_NODE]})
+        items = [_REVISION if "/revisions" in self.path else _RECORD]
+        self._answer(200, {"items": items, "nextCursor": None, "nodes": [_NODE]})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -48,7 +51,7 @@ class ControlApi(BaseHTTPRequestHandler):
         elif body.get("role") == "bad role":
             self._answer(422, {"code": "BAD_REQUEST", "message": "no such role"})
         else:
-            self._answer(200, {"token": "a.b.c"})
+            self._answer(200, {"token": "a.b.c", "revision": 4})
 
     def do_PUT(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -154,6 +157,24 @@ def test_usage_is_shown_as_a_table_or_as_json() -> None:
 
 
 @pytest.mark.usefixtures("stack")
+def test_the_history_says_what_became_of_each_revision() -> None:
+    result = _run("config", "history", "--limit", "5")
+
+    assert result.output.splitlines()[1].split() == [
+        *("3", "-", "admin", "rejected", "-", "no")
+    ]
+    assert ControlApi.asked == [("/control/v1/revisions?limit=5", None)]
+
+
+@pytest.mark.usefixtures("stack")
+def test_going_back_to_a_revision_makes_a_new_one() -> None:
+    result = _run("config", "rollback", "2")
+
+    assert "in force as revision 4" in result.output
+    assert ControlApi.asked == [("/control/v1/rollback", {"revision": 2})]
+
+
+@pytest.mark.usefixtures("stack")
 def test_nodes_are_shown_with_the_age_of_what_they_claim() -> None:
     result = _run("usage", "nodes")
 
@@ -239,6 +260,8 @@ def test_a_control_that_cannot_be_reached_is_named(url: str) -> None:
         ["doctor"],
         ["version"],
         ["config", "validate"],
+        ["config", "history"],
+        ["config", "rollback"],
         ["usage", "logs"],
         ["usage", "nodes"],
         ["usage", "close-node"],

@@ -73,7 +73,7 @@ def test_a_body_is_told_with_an_example_that_is_one(document: dict[str, Any]) ->
         if method in ("put", "post")
     }
 
-    assert len(found) == 9
+    assert len(found) == 10
     for content in found.values():
         schema, example = content["schema"], content["example"]
         assert set(schema.get("required", ())) <= set(example)
