@@ -200,7 +200,11 @@ def _rewrite(route: Route, action: RouteAction) -> None:
     rewrite = route.prefix_rewrite
     if rewrite is None:
         return
-    if route.prefix is None or not rewrite.endswith("/") or route.prefix.endswith("/"):
+    if route.prefix is not None and route.prefix.endswith("/"):
+        # Of /old/a nothing but "a" is left.
+        action.prefix_rewrite = rewrite.rstrip("/") + "/"
+        return
+    if route.prefix is None or not rewrite.endswith("/"):
         action.prefix_rewrite = rewrite
         return
     # A plain rewrite of /api/users to / would turn /api/users/7 into //7.

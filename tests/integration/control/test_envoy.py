@@ -205,6 +205,25 @@ async def test_a_more_specific_route_is_not_hidden(bench: Bench) -> None:
     assert answer.json()["path"] == "/found"
 
 
+@pytest.mark.parametrize(
+    ("prefix", "rewrite", "path", "expected"),
+    [
+        ("/old", "/v1", "/old/a", "/v1/a"),
+        ("/old/", "/v1", "/old/a", "/v1/a"),
+        ("/old", "/v1/", "/old/a", "/v1/a"),
+        ("/old/", "/v1/", "/old/a", "/v1/a"),
+        ("/old/", "/", "/old/a", "/a"),
+        ("/old", "/v1/", "/old", "/v1/"),
+    ],
+)
+async def test_what_follows_a_prefix_follows_what_replaces_it(
+    bench: Bench, prefix: str, rewrite: str, path: str, expected: str
+) -> None:
+    await bench.add(id="old", prefix=prefix, prefix_rewrite=rewrite)
+
+    assert (await bench.client.get(path)).json()["path"] == expected
+
+
 async def test_a_method_that_is_not_listed_gets_405(bench: Bench) -> None:
     await bench.add(id="getonly", path="/getonly", methods=["GET"])
     answer = await bench.client.put("/getonly")
