@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from ratelimit.store import Charge, CounterStore, MemoryCounterStore, Mode, Outcome
 from ratelimit.store_redis import _SCRIPT, RedisCounterStore
 from runtime.clock import FakeClock
+from runtime.contracts.counters import counter_script
 from runtime.metrics import Metrics
 from runtime.redis import Script
 
@@ -38,9 +39,9 @@ class Simulated:
 async def in_redis(redis_client: Redis) -> AsyncIterator[Simulated]:
     clock = FakeClock()
     store = RedisCounterStore(redis_client, Metrics(), deadline_s=2.0)
-    text = _SCRIPT.read_text("utf-8")
+    text = counter_script(_SCRIPT)
     simulated_text = text.replace(
-        "redis.call('TIME')", f"{{0, redis.call('GET', '{CLOCK_KEY}') * 1000}}"
+        "call('TIME')", f"{{0, call('GET', '{CLOCK_KEY}') * 1000}}"
     )
     assert simulated_text != text
     store._script = Script(simulated_text)
