@@ -5,7 +5,7 @@
 -- ARGV     parts of a window, then for each counter its window in ms
 -- returns  for each counter: hits in its window, ms until the oldest of them leaves
 
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local parts = tonumber(ARGV[1])
 local answer = {}

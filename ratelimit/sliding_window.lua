@@ -19,7 +19,7 @@
 -- enough, and is kept in locals, since a table of its own costs a third more.
 
 local sub = string.sub
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local parts = tonumber(ARGV[1])
 
