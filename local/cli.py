@@ -235,7 +235,7 @@ def usage() -> None:
 @usage.command(epilog=_example("hubgate usage logs --user demo-user --limit 5"))
 @click.option("--user", help="Only this user's.")
 @click.option("--service", help="Only this service's, such as openai.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The whole records.")
 @_talks_to_control
 def logs(

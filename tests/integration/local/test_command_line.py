@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import local
+from control.usage import MAX_LIMIT
 from local import cli, state
 from local.errors import LocalError
 from local.state import DataDir, Lock
@@ -172,6 +173,16 @@ def test_going_back_to_a_revision_makes_a_new_one() -> None:
 
     assert "in force as revision 4" in result.output
     assert ControlApi.asked == [("/control/v1/rollback", {"revision": 2})]
+
+
+@pytest.mark.usefixtures("stack")
+def test_no_more_records_are_asked_for_than_control_gives() -> None:
+    most = _run("usage", "logs", "--limit", str(MAX_LIMIT))
+    more = _run("usage", "logs", "--limit", str(MAX_LIMIT + 1))
+
+    assert (most.exit_code, more.exit_code) == (0, 2)
+    assert f"1<=x<={MAX_LIMIT}" in more.output
+    assert ControlApi.asked == [(f"/api/usage/logs?limit={MAX_LIMIT}", None)]
 
 
 @pytest.mark.usefixtures("stack")
