@@ -1,8 +1,10 @@
 """Migrations in process: Alembic, under a lock, in one transaction."""
 
 import importlib
+from functools import partial
 from pathlib import Path
 
+import asyncpg
 from alembic import command, context
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, text
@@ -25,7 +27,12 @@ async def migrate(dsn: str, package: str, revision: str = "head") -> None:
     Raises:
         DatabaseUnavailable: the server went away, or refuses a statement.
     """
-    engine = create_async_engine(_sqlalchemy_url(dsn), poolclass=NullPool)
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        # The address is the driver's to read, as everywhere: `sslmode` and the like.
+        async_creator=partial(asyncpg.connect, dsn),
+        poolclass=NullPool,
+    )
     try:
         with wrap_errors():
             async with engine.begin() as connection:
@@ -59,8 +66,3 @@ def _upgrade(connection: Connection, package: str, revision: str) -> None:
     config.attributes["connection"] = connection
     config.attributes["version_table"] = version_table(package)
     command.upgrade(config, revision)
-
-
-def _sqlalchemy_url(dsn: str) -> str:
-    _, separator, rest = dsn.partition("://")
-    return f"postgresql+asyncpg{separator}{rest}"
