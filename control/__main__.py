@@ -24,7 +24,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     HTTP is there at once; Envoy is served as soon as the configuration in force is
     known, never before: an Envoy that runs has a better one than none.
     """
-    metrics = Metrics()
+    metrics = Metrics("control")
     control = build(settings, metrics)
     lifecycle.collect_seldom()
     http = HttpServer(

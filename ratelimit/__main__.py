@@ -15,7 +15,7 @@ from runtime.ops_server import OpsServer
 async def main(stop: asyncio.Event) -> None:
     settings = Settings.from_environ(os.environ)
     logs.configure("ratelimit", settings)
-    metrics, health = Metrics(), Health()
+    metrics, health = Metrics("ratelimit"), Health()
     client = redis.connect(settings.redis_url, timeout_s=settings.redis_timeout_s)
     health.add("redis", lambda: redis.ping(client))
     ratelimit = compose(settings, client, metrics)

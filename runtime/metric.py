@@ -53,6 +53,8 @@ MetricName = Literal[
     "hubgate_usage_write_seconds",
     "hubgate_xds_streams",
 ]
+#: Who counts.
+Service = Literal["authz", "control", "ratelimit", "usage_sink"]
 
 
 class Kind(Enum):

@@ -1,12 +1,13 @@
-"""Every metric of hubgate: name, kind, labels and meaning, in one list."""
+"""Every metric of hubgate: name, kind, labels and meaning, by who counts it."""
 
-from runtime.metric import Kind, Metric
+from collections.abc import Mapping
+
+from runtime.metric import Kind, Metric, Service
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _ROWS = (1, 5, 10, 50, 100, 500, 1000, 2000, 5000, 20000)
 
-METRICS: tuple[Metric, ...] = (
-    # authz
+_AUTHZ: tuple[Metric, ...] = (
     Metric(
         "hubgate_authz_audit_lines_total",
         Kind.COUNTER,
@@ -66,7 +67,8 @@ METRICS: tuple[Metric, ...] = (
         Kind.GAUGE,
         "1 while Redis announces changes and answers are kept, else 0",
     ),
-    # control
+)
+_CONTROL: tuple[Metric, ...] = (
     Metric(
         "hubgate_alerts_evaluated_total",
         Kind.COUNTER,
@@ -116,7 +118,8 @@ METRICS: tuple[Metric, ...] = (
         "Fetches of JWK Sets, by result: ok, failed (the last good set is kept)",
         ("result",),
     ),
-    # ratelimit
+)
+_RATELIMIT: tuple[Metric, ...] = (
     Metric(
         "hubgate_ratelimit_decisions_total",
         Kind.COUNTER,
@@ -151,7 +154,8 @@ METRICS: tuple[Metric, ...] = (
         Kind.COUNTER,
         "Tokens charged to budgets after AI answers",
     ),
-    # runtime
+)
+OF_ALL: tuple[Metric, ...] = (
     Metric(
         "hubgate_grpc_failures_total",
         Kind.COUNTER,
@@ -172,7 +176,8 @@ METRICS: tuple[Metric, ...] = (
         ("method",),
         _SECONDS,
     ),
-    # usage_sink
+)
+_USAGE_SINK: tuple[Metric, ...] = (
     Metric(
         "hubgate_usage_batch_rows",
         Kind.HISTOGRAM,
@@ -275,3 +280,12 @@ METRICS: tuple[Metric, ...] = (
         buckets=_SECONDS,
     ),
 )
+
+#: What a process tells of itself from its start on.
+OF: Mapping[Service, tuple[Metric, ...]] = {
+    "authz": _AUTHZ,
+    "control": _CONTROL,
+    "ratelimit": _RATELIMIT,
+    "usage_sink": _USAGE_SINK,
+}
+METRICS = (*OF_ALL, *(metric for own in OF.values() for metric in own))

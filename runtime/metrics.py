@@ -7,20 +7,25 @@ from typing import get_args
 from prometheus_client import CollectorRegistry
 from prometheus_client import generate_latest as generate
 
-from runtime.metric import Kind, MetricName
-from runtime.metric_list import METRICS
+from runtime.metric import Kind, MetricName, Service
+from runtime.metric_list import METRICS, OF, OF_ALL
 from runtime.metric_values import Number, Series, Spread
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """A process's own values of those metrics; threads may count too."""
+    """A process's own values of those metrics; threads may count too.
 
-    def __init__(self) -> None:
+    It tells what its `services` count, from 0 on, and what it has counted beside that:
+    a 0 of what others count would say that all is well with them.
+    """
+
+    def __init__(self, *services: Service) -> None:
         self._registry = CollectorRegistry()
         self._lock = Lock()
         self._series: dict[str, tuple[Kind, Series]] = {}
+        self._told: set[str] = set()
         # By name and labels as they are given, which is the quickest way to find one.
         self._numbers: dict[tuple[object, ...], Number] = {}
         self._spreads: dict[tuple[object, ...], Spread] = {}
@@ -30,7 +35,8 @@ class Metrics:
                 *(metric.labels, metric.buckets),
             )
             self._series[metric.name] = metric.kind, series
-            self._registry.register(series)
+        for metric in (*OF_ALL, *(one for who in services for one in OF[who])):
+            self._tell(metric.name)
 
     def inc(self, name: MetricName, amount: float = 1, **labels: str) -> None:
         number = self._numbers.get((name, *labels.items()))
@@ -105,7 +111,13 @@ class Metrics:
         of, series = self._series[name]
         if of is not kind:
             raise TypeError(f"{name} is not a {kind.value.title()}")
+        self._tell(name)
         return series.member(tuple(labels.items()))
+
+    def _tell(self, name: str) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            self._registry.register(self._series[name][1])
 
 
 def undeclared() -> set[str]:

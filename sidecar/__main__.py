@@ -19,7 +19,7 @@ from sidecar.settings import Settings
 async def main(stop: asyncio.Event) -> None:
     settings = Settings.from_environ(os.environ)
     logs.configure("sidecar", settings)
-    metrics, health = Metrics(), Health()
+    metrics, health = Metrics("authz", "ratelimit"), Health()
     client = redis.connect(settings.redis_url, timeout_s=settings.redis_timeout_s)
     health.add("redis", lambda: redis.ping(client))
     counting = ratelimit.compose.compose(settings, client, metrics)

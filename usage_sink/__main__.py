@@ -42,7 +42,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     Raises:
         SettingsError: the spool can't be used.
     """
-    metrics, clock, health = Metrics(), SystemClock(), Health()
+    metrics, clock, health = Metrics("usage_sink"), SystemClock(), Health()
     folder = settings.usage_sink_spool_dir
     client = redis.connect(settings.redis_url, timeout_s=settings.redis_timeout_s)
     async with AsyncExitStack() as closing:

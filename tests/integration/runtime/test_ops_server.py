@@ -24,7 +24,7 @@ async def broken() -> None:
 
 
 async def test_liveness_needs_nothing_and_readiness_needs_all(tmp_path: Path) -> None:
-    health, metrics = Health(), Metrics()
+    health, metrics = Health(), Metrics("control")
     health.add("redis", broken)
     path = tmp_path / "ops"
     path.touch()  # as a killed process leaves it

@@ -67,6 +67,15 @@ def test_every_metric_name_is_declared_once() -> None:
     assert undeclared() == set()
 
 
+def test_a_process_tells_nothing_of_what_others_count() -> None:
+    metrics = Metrics("control")
+    assert b"hubgate_xds_streams 0.0" in metrics.render()
+    assert b"hubgate_usage_missing" not in metrics.render()
+
+    metrics.set("hubgate_blacklist_tracking", 1)
+    assert b"hubgate_blacklist_tracking 1.0" in metrics.render()
+
+
 def test_metrics_count_and_render() -> None:
     metrics = Metrics()
     metrics.inc("hubgate_authz_decisions_total", verdict="deny", reason="expired")
