@@ -27,6 +27,9 @@ MAX_DEPTH = 32
 #: Of a bad value, so much is said back.
 MAX_SHOWN = 100
 
+#: YAML reads 2026-01-01, 1.5 and yes as something else.
+_NO_TEXT = "give text; in quotes if it could be a number, a date, yes or no"
+
 Path = tuple[str | int, ...]
 
 
@@ -117,6 +120,8 @@ def _problems(error: ErrorDetails) -> Iterator[Problem]:
         yield Problem(field, _unknown_field(str(error["loc"][-1])))
     elif error["type"] == "missing":
         yield Problem(field, "this field is required; add it")
+    elif error["type"] == "string_type":
+        yield Problem(field, _NO_TEXT, given=_shown(error["input"]))
     else:
         yield Problem(field, message, given=_shown(error["input"]))
 
@@ -206,7 +211,7 @@ class _Reader:
     def _scalar(self, node: yaml.Node, field: str, line: int) -> Any:
         try:
             return self._scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError):
             self.problems.append(
                 Problem(field, "a plain value is needed here, no YAML tag", line)
             )

@@ -120,10 +120,24 @@ def test_a_bomb_is_refused_before_it_goes_off(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["version: !!python/object:os.system x\n", "version: !secret 1\n"]
+    "value",
+    [
+        *("!!python/object:os.system x", "!secret 1", '!!int ""', "!!int x"),
+        *('!!float ""', "!!bool x", "!!timestamp x", "!!binary é", "!!set x"),
+    ],
 )
-def test_a_tag_makes_nothing(text: str) -> None:
-    assert found(text)[0] == (1, "version")
+def test_a_tag_makes_nothing(value: str) -> None:
+    assert found(f"version: {value}\n")[0] == (1, "version")
+
+
+@pytest.mark.parametrize("value", ["2026-01-01", "1.5", "yes", "~", "[]"])
+def test_what_yaml_does_not_read_as_text_is_told_to_be_quoted(value: str) -> None:
+    (problem,) = problems(
+        f"version: 1\nroutes: [{{id: {value}, path: /a, service: control}}]"
+    )
+
+    assert problem.field == "routes[0].id"
+    assert "in quotes" in problem.message
 
 
 def test_a_field_name_that_is_no_text_is_refused() -> None:
