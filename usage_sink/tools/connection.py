@@ -13,7 +13,7 @@ async def connected(dsn: str, timeout_s: float) -> AsyncIterator[asyncpg.Connect
         dsn,
         timeout=timeout_s,
         command_timeout=3600,
-        server_settings={"application_name": "hubgate-archive", "timezone": "UTC"},
+        server_settings={"application_name": "hubgate-ledger-tools", "timezone": "UTC"},
     )
     try:
         yield connection
