@@ -63,13 +63,16 @@ def create_app(deps: Deps) -> FastAPI:
 def _operations(app: FastAPI, deps: Deps) -> None:
     @app.get("/health")
     async def alive() -> dict[str, str]:
+        """The process runs."""
         return {"status": "ok"}
 
     @app.get("/health/ready")
     async def ready() -> JSONResponse:
+        """What it needs is there; 503 names what is not."""
         report = await deps.health.report()
         return JSONResponse(report.as_json(), 200 if report.is_ready else 503)
 
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
     async def values() -> Response:
+        """What control counts, in the text format of Prometheus."""
         return Response(deps.metrics.render(), media_type=metric_list.CONTENT_TYPE)

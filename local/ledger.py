@@ -24,7 +24,7 @@ COMMANDS = {
     "verify": "Check that the ledger, or an exported file, is what was written.",
     "archive": "Write closed days to Parquet files and drop them.",
     "restore": "Bring an archived day back.",
-    "export": "Write rows to a file, from live and archived days alike.",
+    "export": "Write rows to a file; with --pseudonymize one that names no user.",
     "reprice": "Rate rows that have no price; differences become adjustments.",
     "correlate": "Compare reported credits with the price book.",
     "rebuild": "Make the hourly sums again from the rows.",

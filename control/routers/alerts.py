@@ -106,6 +106,7 @@ def _add_reading(api: APIRouter, deps: Deps) -> None:
         responses=example("Every rule", {"items": [EXAMPLE]}),
     )
     async def every() -> Fields:
+        """Every rule with its state."""
         return {"items": [_shown(one) for one in await store.rules()]}
 
     @api.get(
@@ -114,6 +115,7 @@ def _add_reading(api: APIRouter, deps: Deps) -> None:
         responses=example("A rule and how it stands", EXAMPLE),
     )
     async def one(alert_id: str) -> Fields:
+        """One rule with its state."""
         kept = await store.get(_name(alert_id))
         if kept is None:
             raise edits.missing("alert", alert_id)
@@ -133,6 +135,7 @@ def _add_changing(api: APIRouter, deps: Deps) -> None:
         openapi_extra=body_of(AlertRule, EXAMPLE_RULE),
     )
     async def put(alert_id: str, request: Request) -> JSONResponse:
+        """Add a rule, or replace it as a whole."""
         rule = _rule(await json_object(request), alert_id)
         _check_webhook(rule, deps)
         known = await store.rules()
@@ -152,6 +155,7 @@ def _add_changing(api: APIRouter, deps: Deps) -> None:
         responses=example("What fired is told to be over", {"deleted": "a"}),
     )
     async def delete(alert_id: str) -> Fields:
+        """Remove a rule; who was told that it fires is told that it is over."""
         if not await store.delete(_name(alert_id), _now(deps)):
             raise edits.missing("alert", alert_id)
         return {"deleted": alert_id}

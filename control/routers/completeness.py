@@ -95,6 +95,7 @@ def router(deps: Deps) -> APIRouter:
         ),
     )
     async def completeness(request: Request) -> dict[str, Any]:
+        """How far each node has brought all its rows, and by minute what it did."""
         await deps.admin(request)
         now = deps.clock.now()
         range_ = parse_range(once(request), now)

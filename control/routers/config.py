@@ -41,15 +41,18 @@ def router(deps: Deps) -> APIRouter:
 def _add_reading(api: APIRouter, changes: Changes) -> None:
     @api.get("/config")
     async def config() -> dict[str, Any]:
+        """The document in force, with its revision."""
         revision = changes.revision
         return {**told(revision), "config": revision.document}
 
     @api.get("/routes")
     async def routes() -> dict[str, Any]:
+        """Every route, with what it leaves to defaults."""
         return {"items": [_json(route) for route in changes.config.routes]}
 
     @api.get("/services")
     async def services() -> dict[str, Any]:
+        """Every service, with what it leaves to defaults."""
         known = changes.config.services.items()
         return {"items": [{"id": name, **_json(one)} for name, one in known]}
 
@@ -57,6 +60,7 @@ def _add_reading(api: APIRouter, changes: Changes) -> None:
 def _add_routes(api: APIRouter, changes: Changes) -> None:
     @api.get("/routes/{route_id}")
     async def get_route(route_id: str) -> dict[str, Any]:
+        """One route, with what it leaves to defaults."""
         for route in changes.config.routes:
             if route.id == route_id:
                 return _json(route)
@@ -64,6 +68,10 @@ def _add_routes(api: APIRouter, changes: Changes) -> None:
 
     @api.put("/routes/{route_id}", openapi_extra=body_of(Route, _ROUTE))
     async def put_route(route_id: str, request: Request) -> JSONResponse:
+        """Add a route, or replace it as a whole.
+
+        202: it is kept, and some Envoys (`waitingFor`) have not acknowledged it yet.
+        """
         body = _named(await json_object(request), route_id)
         route: Route = from_document(body, Route)
         return await _apply(
@@ -75,6 +83,7 @@ def _add_routes(api: APIRouter, changes: Changes) -> None:
 
     @api.delete("/routes/{route_id}")
     async def delete_route(route_id: str) -> JSONResponse:
+        """Remove a route; its requests get 404, or what another route says."""
         return await _apply(
             changes,
             lambda document: edits.delete_route(document, route_id),
@@ -86,6 +95,7 @@ def _add_routes(api: APIRouter, changes: Changes) -> None:
 def _add_services(api: APIRouter, changes: Changes) -> None:
     @api.get("/services/{name}")
     async def get_service(name: str) -> dict[str, Any]:
+        """One service, with what it leaves to defaults."""
         service = changes.config.services.get(name)
         if service is None:
             raise edits.missing("service", name)
@@ -93,6 +103,10 @@ def _add_services(api: APIRouter, changes: Changes) -> None:
 
     @api.put("/services/{name}", openapi_extra=body_of(Service, _SERVICE))
     async def put_service(name: str, request: Request) -> JSONResponse:
+        """Add a service, or replace it as a whole.
+
+        202: it is kept, and some Envoys (`waitingFor`) have not acknowledged it yet.
+        """
         body = _named(await json_object(request), name)
         del body["id"]
         service: Service = from_document(body, Service)
@@ -105,6 +119,7 @@ def _add_services(api: APIRouter, changes: Changes) -> None:
 
     @api.delete("/services/{name}")
     async def delete_service(name: str) -> JSONResponse:
+        """Remove a service that no route goes to."""
         return await _apply(
             changes,
             lambda document: edits.delete_service(document, name),

@@ -158,6 +158,7 @@ def router(deps: Deps) -> APIRouter:
         responses=example("The request's whole story", EXAMPLE),
     )
     async def one(request_id: str, request: Request) -> dict[str, Any]:
+        """One request from its route to its seal."""
         Reader(once(request), ()).done()
         wanted = _id(request_id)
         instant = through(await deps.usage.watermarks())

@@ -26,6 +26,7 @@ def router(deps: Deps) -> APIRouter:
 
     @api.get("")
     async def instances(service: str) -> dict[str, Any]:
+        """Addresses that the document gives, and those that registered themselves."""
         known = deps.changes.config.services.get(service)
         if known is None:
             raise edits.missing("service", service)
@@ -36,6 +37,7 @@ def router(deps: Deps) -> APIRouter:
 
     @api.put("/{instance}", openapi_extra=body_of(Registering, _EXAMPLE))
     async def register(service: str, instance: str, request: Request) -> dict[str, Any]:
+        """Register an instance; again within `ttl_s`, it stays."""
         body: Registering = from_document(await json_object(request), Registering)
         _expect(deps, service)
         one = Registration(service, _name(instance), body.address, body.ttl_s)
@@ -44,6 +46,7 @@ def router(deps: Deps) -> APIRouter:
 
     @api.delete("/{instance}")
     async def remove(service: str, instance: str) -> dict[str, Any]:
+        """Take a registered instance out at once."""
         if not await deps.registry.remove(service, _name(instance)):
             raise edits.missing("instance", instance)
         return {"deleted": instance}

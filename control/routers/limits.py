@@ -30,6 +30,7 @@ def router(deps: Deps) -> APIRouter:
 
     @api.get("")
     async def get_limits() -> dict[str, Any]:
+        """What callers may send, by role."""
         return _json(changes.config.limits)
 
     @api.put("", openapi_extra=body_of(Limits, _EXAMPLE))

@@ -127,6 +127,7 @@ def router(deps: Deps) -> APIRouter:
         ),
     )
     async def me(request: Request) -> dict[str, Any]:
+        """The caller's own limits, credits of the month and latest calls."""
         caller = await deps.caller(request)
         user = _person(caller)
         question = parse(once(request))

@@ -27,10 +27,12 @@ def router(deps: Deps) -> APIRouter:
 
     @api.get("")
     async def blocked() -> dict[str, Any]:
+        """The networks that may not come in."""
         return {_FIELD: list(changes.config.edge.blocked_networks)}
 
     @api.put("", openapi_extra=body(_SCHEMA, {_FIELD: ["203.0.113.0/24"]}))
     async def block(request: Request) -> JSONResponse:
+        """Replace the networks that may not come in, in force within a second."""
         body = await json_object(request)
         if set(body) != {_FIELD}:
             raise invalid(Problem(_FIELD, "give a list of networks, and no more"))

@@ -52,6 +52,7 @@ def router(deps: Deps) -> APIRouter:
 
     @api.get("/revisions/{revision}")
     async def one(revision: str) -> dict[str, Any]:
+        """One revision with its document."""
         reader = Reader({"revision": revision}, ("revision",))
         number = reader.number("revision", 0, 1, _MAX_REV)
         reader.done()

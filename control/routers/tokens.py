@@ -48,6 +48,7 @@ def router(deps: Deps) -> APIRouter:
         openapi_extra=body(_TOKEN, {"user": "ada", "role": "user", "ttl_s": 3600}),
     )
     async def issue(request: Request) -> dict[str, Any]:
+        """Sign a token for a user."""
         if deps.issuer is None:
             raise ApiError(
                 409,
@@ -72,6 +73,7 @@ def router(deps: Deps) -> APIRouter:
 
     @api.post("/revocations", openapi_extra=body(_REVOCATION, {"user": "ada"}))
     async def revoke(request: Request) -> dict[str, Any]:
+        """Make a token, or all tokens that a user has now, invalid at once."""
         body = await json_object(request)
         _known(body, _KINDS)
         if len(body) != 1:

@@ -38,6 +38,17 @@ def test_every_reference_leads_to_a_schema(document: dict[str, Any]) -> None:
     assert found - known == set()
 
 
+def test_every_operation_says_in_words_what_it_does(document: dict[str, Any]) -> None:
+    silent = [
+        (method, path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if not operation.get("description")
+    ]
+
+    assert silent == []
+
+
 def test_every_operation_tells_of_errors_in_their_one_shape(
     document: dict[str, Any],
 ) -> None:
