@@ -15,7 +15,7 @@ Rules, in the order they are applied:
 import base64
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -105,11 +105,17 @@ def _verify(token: str, keys: KeySet, checks: Checks, now: float) -> Claims | Re
         raise _Invalid("not_three_segments")
     header = _header(segments[0])
     signed = f"{segments[0]}.{segments[1]}".encode("ascii")
-    key = _check_signature(header, signed, _decode(segments[2], "signature"), keys)
-    payload = _object(segments[1], "payload")
+    refusal = "signature"
     # The key that verified says who must have issued it, never the token alone.
-    _check_parties(payload, key.party or Party(checks.issuer, checks.audience))
-    return _check_claims(payload, checks, now)
+    for key in _signers(header, signed, _decode(segments[2], "signature"), keys):
+        payload = _object(segments[1], "payload")
+        party = key.party or Party(checks.issuer, checks.audience)
+        wrong = _wrong_party(payload, party)
+        if wrong is None:
+            return _check_claims(payload, checks, now)
+        # Issuers may share a key: it is the next one's, too.
+        refusal = wrong
+    raise _Invalid(refusal)
 
 
 def _decode(segment: str, name: str) -> bytes:
@@ -137,9 +143,10 @@ def _object(segment: str, name: str) -> dict[str, Any]:
         raise _Invalid(f"{name}_json") from error
 
 
-def _check_signature(
+def _signers(
     header: Mapping[str, Any], signed: bytes, signature: bytes, keys: KeySet
-) -> VerificationKey:
+) -> Iterator[VerificationKey]:
+    """The keys that verify it: one as a rule."""
     algorithm, kid = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str):
         raise _Invalid("alg_missing")
@@ -153,8 +160,7 @@ def _check_signature(
     verifier = _ALGORITHMS[algorithm]
     for one in candidates:
         if verifier.verify(signed, one.key, signature):
-            return one
-    raise _Invalid("signature")
+            yield one
 
 
 def _check_claims(
@@ -178,14 +184,16 @@ def _check_claims(
     return claims
 
 
-def _check_parties(payload: dict[str, Any], party: Party) -> None:
+def _wrong_party(payload: dict[str, Any], party: Party) -> str | None:
+    """Why it is no token of theirs, or not for them."""
     if party.issuer is not None and payload.get("iss") != party.issuer:
-        raise _Invalid("issuer")
+        return "issuer"
     if party.audience is not None:
         audience = payload.get("aud")
         named = audience if isinstance(audience, list) else [audience]
         if party.audience not in named:
-            raise _Invalid("audience")
+            return "audience"
+    return None
 
 
 def _time(payload: dict[str, Any], name: str) -> float | None:

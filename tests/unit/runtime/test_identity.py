@@ -186,6 +186,33 @@ def issuers(tmp_path: Path, text: str) -> IdentitySettings:
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"iss": "a"}, "ok"),
+        ({"iss": "b", "aud": "hub"}, "ok"),
+        ({"iss": "b", "aud": "other"}, "audience"),
+        ({"iss": "c"}, "issuer"),
+    ],
+)
+def test_issuers_that_share_a_key_are_believed_each_for_itself(
+    tmp_path: Path, said: dict[str, str], expected: str
+) -> None:
+    """As the tenants of one identity provider do."""
+    (tmp_path / "shared.pem").write_bytes(pem(RSA))
+    settings = issuers(
+        tmp_path,
+        """
+        - {issuer: a, pem_files: [shared.pem]}
+        - {issuer: b, audience: hub, pem_files: [shared.pem]}
+        """,
+    )
+    token = jwt.encode(claims(**said), RSA, "RS256")
+    outcome = verify(token, key_source(settings).keys, settings.checks(), NOW)
+
+    assert ("ok" if isinstance(outcome, Claims) else outcome.reason) == expected
+
+
 def test_a_key_verifies_tokens_of_its_own_issuer_alone(tmp_path: Path) -> None:
     (tmp_path / "a.pem").write_bytes(pem(RSA))
     (tmp_path / "b.jwks").write_text(json.dumps({"keys": [jwk(ED, kid="k")]}))
