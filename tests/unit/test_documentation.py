@@ -40,6 +40,9 @@ _SETTINGS: tuple[type[EnvironmentModel], ...] = (
 _UPSTREAMS, _DEPENDS = "HUBGATE_UPSTREAM_…", "depends"
 _NONE = "–"
 
+#: What else tells of settings.
+_FILES = [_ROOT / name for name in ("compose.yaml", "Dockerfile", "gateway.yaml")]
+
 each_page = pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.name))
 
 
@@ -85,7 +88,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert len(rows) == len(set(rows))
 
 
-@each_page
+@pytest.mark.parametrize("page", [*_PAGES, *_FILES], ids=lambda page: str(page.name))
 def test_every_setting_that_a_page_names_is_in_the_table(page: Path) -> None:
     clients = {"HUBGATE_CONTROL_URL", "HUBGATE_ADMIN_TOKEN", "HUBGATE_DEMO_LISTEN"}
     known = {name for name, _ in _in_table()} | clients
