@@ -6,6 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import authz.settings
@@ -18,6 +19,11 @@ import sidecar.settings
 import usage_sink.migrate
 import usage_sink.settings
 import usage_sink.tools.settings
+from control.edge import Edge
+from control.limits import Limits
+from control.model import Price, Route
+from control.services import Service
+from control.usage_rules import UsageRules
 from runtime.metric_list import METRICS
 from runtime.settings import EnvironmentModel
 
@@ -86,6 +92,29 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
     assert set(rows) == _in_code()
     assert len(rows) == len(set(rows))
+
+
+@pytest.mark.parametrize(
+    ("title", "model"),
+    [
+        ("## Routes\n\n| field ", Route),
+        ("## Services\n\n| field ", Service),
+        ("| field of `limits` ", Limits),
+        ("| field of each of `prices` ", Price),
+        ("| field of `edge` ", Edge),
+        ("| field of `usage` ", UsageRules),
+    ],
+)
+def test_every_field_of_the_document_has_its_row(
+    title: str, model: type[BaseModel]
+) -> None:
+    text = (_ROOT / "docs" / "configuration.md").read_text("utf-8")
+    table = text.partition(title)[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| (`[^|]*) \|", table, flags=re.MULTILINE)
+    named = [name.strip("`") for cell in cells for name in cell.split(", ")]
+
+    fields = model.model_fields.items()
+    assert sorted(named) == sorted(field.alias or name for name, field in fields)
 
 
 @pytest.mark.parametrize("page", [*_PAGES, *_FILES], ids=lambda page: str(page.name))
