@@ -11,6 +11,7 @@ from control.routers import (
     completeness,
     config,
     console,
+    document,
     explain,
     export,
     instances,
@@ -40,6 +41,7 @@ def create_app(deps: Deps) -> FastAPI:
     )
     answers.install(app)
     app.include_router(config.router(deps))
+    app.include_router(document.router(deps))
     app.include_router(revisions.router(deps))
     app.include_router(limits.router(deps))
     app.include_router(networks.router(deps))

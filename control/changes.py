@@ -107,10 +107,9 @@ class Changes:
         """
         async with self._lock, self._ports.store.exclusive():
             active = await self._ports.store.active()
-            taken = await self._ports.store.latest_by(FILE_AUTHOR)
             document = file.document()
             refused = None if active is None else await self._resume_stored(active)
-            if active is None or not _is_taken(taken, document, active):
+            if active is None or not await self._is_taken(document, active):
                 outcome = await self._apply(document, FILE_AUTHOR, "configuration file")
                 if isinstance(outcome, Rejected):
                     self._complain(outcome)
@@ -131,6 +130,17 @@ class Changes:
             return await self._apply(
                 edit(self._now().revision.document), author, comment
             )
+
+    async def tried(self, document: Document) -> GatewayConfig | Rejected:
+        """What applying it would find out before any Envoy hears of it.
+
+        Raises:
+            ConfigRefused: the model's rules.
+            NotReady: nothing is in force yet.
+        """
+        self._now()
+        config, _, refused = await self._examined(document)
+        return config if refused is None else refused
 
     async def kept(self, rev: int) -> Revision | None:
         """A revision of the history. Raises StoreUnavailable."""
@@ -169,6 +179,15 @@ class Changes:
             )
             self._in_force = replace(now, snapshot=snapshot)
             await self._ports.snapshots.publish(snapshot, REGISTERED_DEADLINE_S)
+
+    async def _is_taken(self, document: Document, active: Revision) -> bool:
+        """Whether it was put in force, or refused: at a start, or by hand since."""
+        last = await self._ports.store.latest_by(FILE_AUTHOR)
+        same = await self._ports.store.latest_of(document)
+        if last is None or same is None or same.rev < last.rev:
+            return False
+        # Else control ended in the midst of it.
+        return same.status is not Status.PENDING or same.rev < active.rev
 
     def _now(self) -> _InForce:
         if self._in_force is None:
@@ -215,11 +234,9 @@ class Changes:
     async def _apply(
         self, document: Document, author: str, comment: str
     ) -> Applied | Rejected:
-        config: GatewayConfig = from_document(document)
-        snapshot = await asyncio.to_thread(self._build, config)
-        refused = await self._ports.verdict.check(snapshot, config)
+        config, snapshot, refused = await self._examined(document)
         if refused is not None:
-            return Rejected(refused.reason)
+            return refused
         revision = await self._ports.store.add(document, author, comment)
         outcome = await self._hand_out(config, snapshot)
         if isinstance(outcome, Refusal):
@@ -233,6 +250,14 @@ class Changes:
             raise
         self._is_now(_InForce(revision, config, snapshot))
         return Applied(revision, outcome)
+
+    async def _examined(
+        self, document: Document
+    ) -> tuple[GatewayConfig, Snapshot, Rejected | None]:
+        config: GatewayConfig = from_document(document)
+        snapshot = await asyncio.to_thread(self._build, config)
+        refused = await self._ports.verdict.check(snapshot, config)
+        return config, snapshot, None if refused is None else Rejected(refused.reason)
 
     async def _hand_out(
         self, config: GatewayConfig, snapshot: Snapshot
@@ -273,11 +298,3 @@ class Changes:
         if self._in_force is None:
             raise ConfigRefused([problem])
         log.error("the configuration file is refused", reason=outcome.reason)
-
-
-def _is_taken(taken: Revision | None, document: Document, active: Revision) -> bool:
-    """Whether the file is what it was when it was last put in force, or refused."""
-    if taken is None or taken.document != document:
-        return False
-    # Else control ended in the midst of it.
-    return taken.status is not Status.PENDING or taken.rev < active.rev

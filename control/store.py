@@ -63,6 +63,9 @@ class ConfigStore(Protocol):
     async def latest_by(self, author: str) -> Revision | None:
         """The newest revision of `author`, whatever became of it."""
 
+    async def latest_of(self, document: dict[str, Any]) -> Revision | None:
+        """The newest revision of that very document, whoever wrote it."""
+
     async def revision(self, rev: int) -> Revision | None:
         """That one, whatever became of it."""
 
@@ -131,6 +134,9 @@ class MemoryConfigStore:
 
     async def latest_by(self, author: str) -> Revision | None:
         return self._newest(lambda one: one.author == author)
+
+    async def latest_of(self, document: dict[str, Any]) -> Revision | None:
+        return self._newest(lambda one: one.document == document)
 
     async def revision(self, rev: int) -> Revision | None:
         return self._newest(lambda one: one.rev == rev)

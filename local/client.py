@@ -16,6 +16,8 @@ _TIMEOUT_S = 10.0
 _EXPORT_TIMEOUT_S = 60.0
 #: Another control than the one that made the file has to make it again.
 _MANIFEST_TIMEOUT_S = 600.0
+#: Envoy's verdict, and then every Envoy's acknowledgement.
+_CHANGE_TIMEOUT_S = 40.0
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -37,11 +39,31 @@ class ControlClient:
     def revoke(self, what: dict[str, str]) -> dict[str, Any]:
         return self.call("POST", "/control/v1/revocations", json=what)
 
+    def config(self, revision: int | None) -> dict[str, Any]:
+        """The document of that revision, or the one in force."""
+        path = "config" if revision is None else f"revisions/{revision}"
+        found: dict[str, Any] = self.call("GET", f"/control/v1/{path}")["config"]
+        return found
+
+    def compare(self, document: dict[str, Any]) -> list[dict[str, Any]]:
+        path = "/control/v1/config/diff"
+        answer = self.call("POST", path, json=document, timeout=_CHANGE_TIMEOUT_S)
+        return list(answer["changes"])
+
+    def put_config(self, document: dict[str, Any]) -> dict[str, Any]:
+        path = "/control/v1/config"
+        return self.call("PUT", path, json=document, timeout=_CHANGE_TIMEOUT_S)
+
     def revisions(self, limit: int) -> dict[str, Any]:
         return self.call("GET", "/control/v1/revisions", params={"limit": limit})
 
     def roll_back(self, revision: int) -> dict[str, Any]:
-        return self.call("POST", "/control/v1/rollback", json={"revision": revision})
+        return self.call(
+            "POST",
+            "/control/v1/rollback",
+            json={"revision": revision},
+            timeout=_CHANGE_TIMEOUT_S,
+        )
 
     def usage_logs(self, params: dict[str, str]) -> dict[str, Any]:
         return self.call("GET", "/api/usage/logs", params=params)

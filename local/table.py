@@ -1,5 +1,6 @@
-"""Usage records, nodes of the ledger and revisions, as tables for people."""
+"""Usage records, nodes of the ledger and what was configured, as text for people."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,17 @@ def nodes(items: Sequence[Mapping[str, Any]]) -> str:
 def revisions(items: Sequence[Mapping[str, Any]]) -> str:
     """One line for each revision."""
     return _table(items, _REVISIONS)
+
+
+def change(one: Mapping[str, Any]) -> str:
+    """A field that came (+), went (-) or is another (~)."""
+    said = [
+        json.dumps(one[name], ensure_ascii=False)
+        for name in ("before", "after")
+        if name in one
+    ]
+    sign = "~" if len(said) == 2 else "+" if "after" in one else "-"  # noqa: PLR2004
+    return f"{sign} {one['field']}: {' -> '.join(said)}"
 
 
 def _table(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -161,12 +161,8 @@ def answer(outcome: Applied | Rejected, said: dict[str, Any]) -> JSONResponse:
         ApiError: 422, Envoy refuses it.
     """
     match outcome:
-        case Rejected(reason):
-            raise ApiError(
-                422,
-                ApiCode.CONFIG_REJECTED,
-                f"Envoy refuses this configuration: {reason}",
-            )
+        case Rejected():
+            raise refusal(outcome)
         case Applied(revision, published):
             late = published.waiting_for
             acknowledged = [one for one in published.nodes if one not in late]
@@ -174,6 +170,14 @@ def answer(outcome: Applied | Rejected, said: dict[str, Any]) -> JSONResponse:
             if late:
                 body["waitingFor"] = list(late)
             return JSONResponse(body, 200 if acknowledged and not late else 202)
+
+
+def refusal(outcome: Rejected) -> ApiError:
+    return ApiError(
+        422,
+        ApiCode.CONFIG_REJECTED,
+        f"Envoy refuses this configuration: {outcome.reason}",
+    )
 
 
 def _json(value: Route | Service) -> dict[str, Any]:

@@ -97,6 +97,17 @@ async def test_a_revision_is_found_by_its_number(store: ConfigStore) -> None:
     assert await store.revision(added.rev + 1) is None
 
 
+async def test_the_newest_revision_of_a_document_is_found_whoever_wrote_it(
+    store: ConfigStore,
+) -> None:
+    await store.add(DOCUMENT, "file", "")
+    added = await store.add(dict(reversed(DOCUMENT.items())), "admin", "")
+    await store.add({**DOCUMENT, "n": 1}, "admin", "")
+
+    assert await store.latest_of(DOCUMENT) == added
+    assert await store.latest_of({**DOCUMENT, "n": 2}) is None
+
+
 async def test_revisions_count_up(store: ConfigStore) -> None:
     first = await store.add(DOCUMENT, "file", "")
     second = await store.add(DOCUMENT, "admin", "")

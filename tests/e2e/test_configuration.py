@@ -1,9 +1,11 @@
 """A change is live when it is answered, and a bad one changes nothing."""
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from runtime.clock import SystemClock
 from tests.e2e.stack import Stack, eventually, limits_of
@@ -109,6 +111,31 @@ def test_going_back_to_a_revision_brings_its_routes_back(stack: Stack) -> None:
 
     assert told.returncode == 0, told.stderr
     assert (gone.status_code, back.status_code) == (404, 200)
+
+
+def test_a_file_is_compared_and_then_put_in_force_as_a_whole(
+    stack: Stack, tmp_path: Path
+) -> None:
+    token, route, file = stack.token(), a_route(), tmp_path / "wanted.yaml"
+    before = stack.control("GET", "config").json()["revision"]
+    document = yaml.safe_load(stack.command("config", "show").stdout)
+    prices = [{"service": "x", "model": "y", "from": "2026-01-01", "per_call": "2"}]
+    wanted = {**document, "routes": [*document["routes"], route], "prices": prices}
+    file.write_text(yaml.safe_dump(wanted))
+    compared = stack.command("config", "diff", str(file))
+    still = stack.get(route["prefix"], token)
+    applied = stack.command("config", "apply", str(file))
+    served = stack.get(route["prefix"], token)
+    left = stack.command("config", "diff", str(file))
+    stack.command("config", "rollback", str(before))
+
+    assert (compared.returncode, applied.returncode) == (0, 0), applied.stderr
+    told = compared.stdout.splitlines()
+    assert any(line.startswith(f"+ routes.{route['id']}: ") for line in told)
+    assert any(line.startswith("- prices.openai gpt-4o* 2026-01-01: ") for line in told)
+    assert (still.status_code, served.status_code) == (404, 200)
+    assert left.stdout == ""
+    assert stack.get(route["prefix"], token).status_code == 404
 
 
 @pytest.mark.parametrize("token", [None, "wrong"], ids=["none", "wrong"])

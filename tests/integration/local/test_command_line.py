@@ -31,6 +31,12 @@ _NODE = {
     "silentSeconds": 3599,
 }
 
+_CONFIG = {"version": 1, "routes": []}
+_CHANGES = [
+    {"field": "routes.a", "after": {"id": "a"}},
+    {"field": "routes.b", "before": {"id": "b"}},
+    {"field": "routes.c.roles", "before": None, "after": ["ä"]},
+]
 _REVISION = {"revision": 3, "author": "admin", "status": "rejected", "reason": "no"}
 
 
@@ -42,7 +48,8 @@ class ControlApi(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append((self.path, None))
         items = [_REVISION if "/revisions" in self.path else _RECORD]
-        self._answer(200, {"items": items, "nextCursor": None, "nodes": [_NODE]})
+        answer = {"items": items, "nextCursor": None, "nodes": [_NODE]}
+        self._answer(200, {**answer, "config": _CONFIG})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -52,12 +59,12 @@ class ControlApi(BaseHTTPRequestHandler):
         elif body.get("role") == "bad role":
             self._answer(422, {"code": "BAD_REQUEST", "message": "no such role"})
         else:
-            self._answer(200, {"token": "a.b.c", "revision": 4})
+            self._answer(200, {"token": "a.b.c", "revision": 4, "changes": _CHANGES})
 
     def do_PUT(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.asked.append((self.path, body))
-        self._answer(200, {"meaning": "some may have no row"})
+        self._answer(200, {"meaning": "some may have no row", "revision": 5})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited
         """Say nothing."""
@@ -186,6 +193,52 @@ def test_no_more_records_are_asked_for_than_control_gives() -> None:
 
 
 @pytest.mark.usefixtures("stack")
+def test_the_configuration_is_shown_as_a_file_that_can_be_applied(here: Path) -> None:
+    shown = _run("config", "show")
+    (here / "wanted.yaml").write_text(shown.output)
+    applied = _run("config", "apply", "wanted.yaml")
+
+    assert shown.output == "version: 1\nroutes: []\n"
+    assert "in force as revision 5" in applied.output
+    assert ControlApi.asked == [
+        ("/control/v1/config", None),
+        ("/control/v1/config", _CONFIG),
+    ]
+
+
+@pytest.mark.usefixtures("stack")
+def test_an_earlier_configuration_is_shown_by_its_number() -> None:
+    _run("config", "show", "--revision", "2")
+
+    assert ControlApi.asked == [("/control/v1/revisions/2", None)]
+
+
+@pytest.mark.usefixtures("stack")
+def test_what_a_file_would_change_is_shown_a_line_each(here: Path) -> None:
+    (here / "wanted.yaml").write_text("version: 1\n")
+    result = _run("config", "diff", "wanted.yaml")
+
+    assert result.output.splitlines() == [
+        '+ routes.a: {"id": "a"}',
+        '- routes.b: {"id": "b"}',
+        '~ routes.c.roles: null -> ["ä"]',
+    ]
+    assert ControlApi.asked == [("/control/v1/config/diff", {"version": 1})]
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.parametrize("command", ["diff", "apply"])
+def test_a_bad_file_is_told_with_its_lines_and_goes_nowhere(
+    here: Path, command: str
+) -> None:
+    (here / "wanted.yaml").write_text("version: 1\nroute: []\n")
+    result = _run("config", command, "wanted.yaml")
+
+    assert "wanted.yaml: line 2: route: no such field" in str(result.exception)
+    assert ControlApi.asked == []
+
+
+@pytest.mark.usefixtures("stack")
 def test_nodes_are_shown_with_the_age_of_what_they_claim() -> None:
     result = _run("usage", "nodes")
 
@@ -271,6 +324,9 @@ def test_a_control_that_cannot_be_reached_is_named(url: str) -> None:
         ["doctor"],
         ["version"],
         ["config", "validate"],
+        ["config", "show"],
+        ["config", "diff"],
+        ["config", "apply"],
         ["config", "history"],
         ["config", "rollback"],
         ["usage", "logs"],

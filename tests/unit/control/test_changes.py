@@ -51,6 +51,28 @@ async def test_an_edited_file_counts_at_the_next_start(parts: Parts) -> None:
     assert [one.id for one in again.config.routes] == ["b"]
 
 
+async def test_a_file_that_was_put_by_hand_is_not_taken_again_at_the_next_start(
+    parts: Parts,
+) -> None:
+    await parts.changes.start(a_config())
+    file = a_config({"id": "b", "path": "/b"})
+    await parts.changes.apply(lambda _: file.document(), "admin", "")
+    await parts.changes.apply(put(ROUTE), "admin", "")
+    again = parts.new_changes()
+    await again.start(file)
+
+    assert [one.id for one in again.config.routes] == ["b", "a"]
+
+
+async def test_a_file_that_is_again_what_it_was_before_counts(parts: Parts) -> None:
+    for one in (a_config(), a_config(ROUTE)):
+        await parts.new_changes().start(one)
+    again = parts.new_changes()
+    await again.start(a_config())
+
+    assert again.config.routes == ()
+
+
 @pytest.mark.parametrize("stored", [None, a_config()], ids=["first", "edited"])
 async def test_a_file_whose_taking_was_cut_short_is_taken_at_the_next_start(
     parts: Parts, stored: GatewayConfig | None

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from control.api import create_app
 from control.limits import Limits
-from control.model import Route
+from control.model import GatewayConfig, Route
 from control.services import Registering, Service
 from tests.builders_control import Parts
 
@@ -84,7 +84,7 @@ def test_a_body_is_told_with_an_example_that_is_one(document: dict[str, Any]) ->
         if method in ("put", "post")
     }
 
-    assert len(found) == 10
+    assert len(found) == 12
     for content in found.values():
         schema, example = content["schema"], content["example"]
         assert set(schema.get("required", ())) <= set(example)
@@ -98,6 +98,7 @@ def test_a_body_is_told_with_an_example_that_is_one(document: dict[str, Any]) ->
         ("/control/v1/routes/{route_id}", Route),
         ("/control/v1/services/{name}", Service),
         ("/control/v1/limits", Limits),
+        ("/control/v1/config", GatewayConfig),
         ("/control/v1/services/{service}/instances/{instance}", Registering),
     ],
 )
