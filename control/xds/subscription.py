@@ -11,6 +11,8 @@ Rules (xDS protocol, "ACK/NACK and resource type instance version"):
    waits for it before it uses a cluster.
 4. What was refused is not sent again until the target changes: no loops.
 5. Per stream, types are sent in the order of `ResourceType`.
+6. Behind clusters their addresses are sent again, changed or not: a cluster that
+   changed waits for them, and asks in words that any acknowledgement has.
 """
 
 from dataclasses import dataclass, field
@@ -123,6 +125,8 @@ class NodeStream:
 
     def _send(self, kind: ResourceType, watch: _Watch, target: Snapshot) -> Response:
         self._sent += 1
+        if kind is ResourceType.CLUSTER:
+            self._forget_addresses()
         watch.nonce = str(self._sent)
         watch.sent_version = target.versions[kind]
         watch.sent_names = watch.names
@@ -134,3 +138,8 @@ class NodeStream:
                 available[one] for one in sorted(watch.names & set(available))
             )
         return Response(kind, watch.sent_version, watch.nonce, chosen)
+
+    def _forget_addresses(self) -> None:
+        watch = self._watches.get(ResourceType.ENDPOINTS)
+        if watch is not None:
+            watch.sent_version = watch.acked_version = None

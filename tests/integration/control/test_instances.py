@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from control.changes import Applied, Rejected
 from control.following import Registry
 from control.registry import MemoryRegistryStore, Registration
 from runtime.clock import SystemClock
@@ -24,15 +25,18 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
         yield bench
 
 
-async def serve(bench: Bench, name: str, addresses: list[str], **service: Any) -> None:
+async def serve(
+    bench: Bench, name: str, addresses: list[str], **service: Any
+) -> Applied | Rejected:
     """A service of its own under a path of its own."""
 
     def edit(document: dict[str, Any]) -> dict[str, Any]:
         declared = {"instances": addresses, **service}
         return {**document, "services": {**document["services"], name: declared}}
 
-    await bench.changes.apply(edit, "test", "")
+    outcome = await bench.changes.apply(edit, "test", "")
     await bench.add(id=name, prefix=f"/{name}", service=name)
+    return outcome
 
 
 async def ask(
@@ -179,6 +183,23 @@ async def test_a_failing_instance_is_ejected(bench: Bench) -> None:
     assert {answer.status_code for answer in (*first, *later)} == {200}
     assert before >= 3
     assert len(one.methods) == before
+
+
+@pytest.mark.parametrize(
+    "terms", [{"health_check": CHECKED}, {"connect_timeout": "2s"}, {"ejection": None}]
+)
+async def test_new_terms_of_a_service_in_use_are_in_force_when_answered(
+    bench: Bench, terms: dict[str, Any]
+) -> None:
+    name = f"in-use-{next(iter(terms))}"
+    async with instances(1) as (one,):
+        await serve(bench, name, [one.address])
+        outcome = await serve(bench, name, [one.address], **terms)
+        warming = await bench.stat("cluster_manager.warming_clusters")
+
+    assert isinstance(outcome, Applied)
+    assert outcome.published.waiting_for == ()
+    assert warming == 0
 
 
 async def test_when_all_are_sick_none_is_asked(bench: Bench) -> None:

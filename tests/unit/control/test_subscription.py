@@ -5,10 +5,12 @@ CLUSTER, ENDPOINTS = ResourceType.CLUSTER, ResourceType.ENDPOINTS
 LISTENER, ROUTES = ResourceType.LISTENER, ResourceType.ROUTES
 
 
-def a_snapshot(routes: bytes = b"r1", **endpoints: bytes) -> Snapshot:
+def a_snapshot(
+    routes: bytes = b"r1", cluster: bytes = b"cluster a", **endpoints: bytes
+) -> Snapshot:
     return Snapshot(
         {
-            CLUSTER: {"a": b"cluster a"},
+            CLUSTER: {"a": cluster},
             ENDPOINTS: endpoints or {"a": b"a1"},
             LISTENER: {"gateway": b"listener"},
             ROUTES: {"gateway": routes},
@@ -83,6 +85,20 @@ def test_a_type_without_resources_need_not_be_asked_for() -> None:
 
     assert stream.has_taken(Snapshot())
     assert not stream.has_taken(a_snapshot())
+
+
+def test_a_cluster_that_changed_is_followed_by_its_addresses() -> None:
+    """Until Envoy has them it uses the cluster as it was."""
+    stream, changed = a_stream_with(a_snapshot()), a_snapshot(cluster=b"cluster b")
+    cluster, addresses = stream.due(changed)
+    acknowledge(stream, cluster)
+    before = stream.has_taken(changed)
+    acknowledge(stream, addresses)
+
+    assert (cluster.kind, addresses.kind) == (CLUSTER, ENDPOINTS)
+    assert addresses.resources == (b"a1",)
+    assert (before, stream.has_taken(changed)) == (False, True)
+    assert stream.due(changed) == []
 
 
 def test_only_what_changed_is_sent_again() -> None:
