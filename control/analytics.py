@@ -44,6 +44,7 @@ from control.usage_totals import (
 
 LONGEST: Final = timedelta(days=186)
 DEFAULT_LIMIT: Final = 10
+DEFAULT_SORT: Final = "requests"
 MAX_LIMIT: Final = 50
 MAX_PERIODS: Final = 1000
 KNOWN: Final = (*PARAMETERS, "interval", "sort", "limit")
@@ -86,7 +87,7 @@ def parse_query(parameters: Mapping[str, str], now: float) -> AnalyticsQuery:
     reader = Reader(parameters, KNOWN)
     asked = read_range(reader, now, LONGEST)
     interval = Unit(reader.choice("interval", tuple(Unit)) or Unit.DAY)
-    sort = reader.choice("sort", SORTS) or "requests"
+    sort = reader.choice("sort", SORTS) or DEFAULT_SORT
     limit = reader.number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
     reader.done()
     try:

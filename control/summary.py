@@ -30,6 +30,7 @@ from control.usage_totals import (
 
 LONGEST: Final = timedelta(days=731)
 DEFAULT_LIMIT: Final = 20
+DEFAULT_SORT: Final = "requests"
 MAX_LIMIT: Final = 200
 MAX_OFFSET: Final = 100_000
 MAX_PERIODS: Final = 1000
@@ -68,7 +69,7 @@ def parse_query(parameters: Mapping[str, str], now: float) -> SummaryQuery:
     units = [Unit(one) for one in group_by if one not in DIMENSIONS]
     if len(units) > 1:
         reader.problem("groupBy", f"give at most one of {', '.join(Unit)}")
-    sort = reader.choice("sort", tuple(ORDERS)) or "requests"
+    sort = reader.choice("sort", tuple(ORDERS)) or DEFAULT_SORT
     limit = reader.number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
     offset = reader.number("offset", 0, 0, MAX_OFFSET)
     reader.done()

@@ -34,6 +34,7 @@ _PARAMETERS = parameters(
         type="integer",
         minimum=1,
         maximum=audit.MAX_LIMIT,
+        default=audit.DEFAULT_LIMIT,
     ),
     parameter("cursor", "`nextCursor` of the page before.", "17"),
 )

@@ -141,8 +141,12 @@ class Analytics(Shown):
 
 ANALYTICS_PARAMETERS: Final = parameters(
     *RANGE_PARAMETERS,
-    parameter("interval", "Of the trend", "day", enum=list(Unit)),
-    parameter("sort", "What makes large", "credits", enum=list(analytics.SORTS)),
+    parameter("interval", "Of the trend", "hour", enum=list(Unit), default=Unit.DAY),
+    parameter(
+        *("sort", "What makes large", "credits"),
+        enum=list(analytics.SORTS),
+        default=analytics.DEFAULT_SORT,
+    ),
     parameter(
         "limit",
         "How many of the largest",
@@ -150,6 +154,7 @@ ANALYTICS_PARAMETERS: Final = parameters(
         type="integer",
         minimum=1,
         maximum=analytics.MAX_LIMIT,
+        default=analytics.DEFAULT_LIMIT,
     ),
 )
 _CHANGE: Final = {"before": 1000, "absolute": 200, "percent": 20.0}

@@ -5,7 +5,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from control.routers.described import Shown, parameter, parameters
-from control.usage import COLUMNS, MAX_LIMIT, MAX_OFFSET, Sort, camel
+from control.usage import (
+    COLUMNS,
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    MAX_OFFSET,
+    Sort,
+    camel,
+)
 from runtime.contracts import Outcome
 
 _ITEM: Final[dict[str, Any]] = {
@@ -116,6 +123,7 @@ _OTHERS: Final = (
         type="integer",
         minimum=1,
         maximum=MAX_LIMIT,
+        default=DEFAULT_LIMIT,
     ),
     parameter(
         "cursor",
@@ -127,8 +135,13 @@ _OTHERS: Final = (
         type="integer",
         minimum=0,
         maximum=MAX_OFFSET,
+        default=0,
     ),
-    parameter("sort", "By time.", Sort.NEWEST.value, enum=[one.value for one in Sort]),
+    parameter(
+        *("sort", "By time.", Sort.OLDEST.value),
+        enum=[one.value for one in Sort],
+        default=Sort.NEWEST.value,
+    ),
     parameter(
         "fields",
         f"Some of {', '.join(map(camel, COLUMNS))}, with commas between.",

@@ -126,7 +126,11 @@ SUMMARY_PARAMETERS: Final = parameters(
         + f", with commas between; at most one of {', '.join(Unit)}",
         "service,day",
     ),
-    parameter("sort", "Which groups come first", "credits", enum=list(ORDERS)),
+    parameter(
+        *("sort", "Which groups come first", "credits"),
+        enum=list(ORDERS),
+        default=summary.DEFAULT_SORT,
+    ),
     parameter(
         "limit",
         "Groups that are shown; `other` tells what the rest adds up to",
@@ -134,6 +138,7 @@ SUMMARY_PARAMETERS: Final = parameters(
         type="integer",
         minimum=1,
         maximum=summary.MAX_LIMIT,
+        default=summary.DEFAULT_LIMIT,
     ),
     parameter(
         "offset",
@@ -142,6 +147,7 @@ SUMMARY_PARAMETERS: Final = parameters(
         type="integer",
         minimum=0,
         maximum=summary.MAX_OFFSET,
+        default=0,
     ),
 )
 #: FastAPI leaves nulls out of an example; where one may be, this has a value.

@@ -13,7 +13,14 @@ from control.completeness import through
 from control.counters import Counted, CountersUnavailable, Limit, limits_of
 from control.deps import Deps, once
 from control.errors import ApiError
-from control.me import MAX_RECENT, credits_answer, limits_answer, month_at, parse
+from control.me import (
+    DEFAULT_RECENT,
+    MAX_RECENT,
+    credits_answer,
+    limits_answer,
+    month_at,
+    parse,
+)
 from control.routers.described import Shown, example, parameter, parameters
 from control.sight import sight
 from control.usage import UsageFilter, UsageQuery, page
@@ -123,6 +130,7 @@ def router(deps: Deps) -> APIRouter:
                 type="integer",
                 minimum=0,
                 maximum=MAX_RECENT,
+                default=DEFAULT_RECENT,
             ),
         ),
     )

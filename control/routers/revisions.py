@@ -15,6 +15,7 @@ from control.routers.config import AUTHOR, answer, told
 from control.routers.described import body, fields, parameter, parameters
 from control.store import Revision, Status
 
+DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 200
 #: No revision has a number like that.
 _MAX_REV: Final = 10**15
@@ -25,6 +26,7 @@ _PAGE = parameters(
         type="integer",
         minimum=1,
         maximum=MAX_LIMIT,
+        default=DEFAULT_LIMIT,
     ),
     parameter("before", "`nextBefore` of the page before.", 17, **_NUMBER),
 )
@@ -40,7 +42,7 @@ def router(deps: Deps) -> APIRouter:
     async def history(request: Request) -> dict[str, Any]:
         """Newest first."""
         reader = Reader(once(request), ("limit", "before"))
-        limit = reader.number("limit", 20, 1, MAX_LIMIT)
+        limit = reader.number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         before = reader.number("before", _MAX_REV, 1, _MAX_REV)
         reader.done()
         found = await changes.history(before, limit)

@@ -49,6 +49,21 @@ def test_every_operation_says_in_words_what_it_does(document: dict[str, Any]) ->
     assert silent == []
 
 
+def test_how_much_and_in_which_order_says_what_is_taken_without_it(
+    document: dict[str, Any],
+) -> None:
+    silent = [
+        (path, one["name"])
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        for one in operation.get("parameters", ())
+        if one["name"] in {"limit", "offset", "recent", "sort", "interval"}
+        and "default" not in one["schema"]
+    ]
+
+    assert silent == []
+
+
 def test_every_operation_tells_of_errors_in_their_one_shape(
     document: dict[str, Any],
 ) -> None:
