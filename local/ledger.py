@@ -26,6 +26,7 @@ COMMANDS = {
     "restore": "Bring an archived day back.",
     "export": "Write rows to a file; with --pseudonymize one that names no user.",
     "reprice": "Rate rows that have no price; differences become adjustments.",
+    "adjust": "Correct one row by hand, such as for a refund.",
     "correlate": "Compare reported credits with the price book.",
     "rebuild": "Make the hourly sums again from the rows.",
 }

@@ -1,5 +1,8 @@
 """Records and ledgers for tests."""
 
+import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,6 +25,7 @@ from usage_sink.prices import NO_PRICES
 from usage_sink.records import Origin, UsageRecord
 from usage_sink.store_postgres import PostgresUsageStore
 
+_TOOL_DEADLINE_S = 60.0
 START = datetime(2026, 11, 22, 9, 30, 15, 541760, tzinfo=UTC)
 
 
@@ -75,3 +79,16 @@ def a_store(
     kept = None if heads is None else Heads(heads)
     chain = Chain(name or str(uuid4()), "node-1", kept)
     return PostgresUsageStore(pool, chain, clock or FakeClock(START.timestamp()))
+
+
+async def run(*arguments: str) -> tuple[int | None, str]:
+    """The status of a command of the ledger's, and what it said, also on stderr."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "usage_sink.tools", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},  # noqa: TID251 - of a child
+    )
+    async with asyncio.timeout(_TOOL_DEADLINE_S):
+        said, _ = await child.communicate()
+    return child.returncode, said.decode()

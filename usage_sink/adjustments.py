@@ -8,6 +8,8 @@ from uuid import UUID
 
 #: Reason of an adjustment that a late record of an unsettled row brings.
 SETTLED_LATE: Final = "settled_late"
+#: In the metadata of what somebody decided, which new prices leave as it is.
+BY_HAND: Final = "byHand"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,3 +43,7 @@ class ArchiverBusy(UsageSinkError):
 
 class NotArchived(UsageSinkError):
     """There is no archived day to bring back."""
+
+
+class BadCorrection(UsageSinkError, ValueError):
+    """The row is left as it is."""

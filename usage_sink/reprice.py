@@ -3,6 +3,7 @@
 Rule: an adjustment makes row and adjustments together what the book says. So it is
 relative to all that was adjusted before, and a row that has been rated by the same
 version, with nothing left to change, is left alone: repeating a run adds nothing.
+What was corrected by hand (`correction`) is no matter of prices and stays beside that.
 
 Only billable rows are rated (`usage_logs.billable`), and only those in the ledger:
 an archived day is restored first.
@@ -10,6 +11,7 @@ an archived day is restored first.
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -22,7 +24,7 @@ from runtime.contracts import (
     Pricing,
     UsageSource,
 )
-from usage_sink.adjustments import Adjustment
+from usage_sink.adjustments import BY_HAND, Adjustment
 from usage_sink.errors import UsageSinkError
 from usage_sink.events import Usage
 from usage_sink.prices import CURRENCY, Charge, PriceBook
@@ -37,7 +39,8 @@ SELECT l.id, l.created_at, l.service, l.model, l.tokens, l.credits, l.input_toke
     coalesce(a.credits, 0) AS adjusted,
     coalesce($6 = ANY (a.versions), false) AS is_rated
 FROM {TABLE_USAGE_LOGS} l LEFT JOIN LATERAL (
-    SELECT sum(credits) AS credits, array_agg(price_version) AS versions
+    SELECT sum(credits) FILTER (WHERE NOT metadata ? '{BY_HAND}') AS credits,
+        array_agg(price_version) AS versions
     FROM {TABLE_USAGE_ADJUSTMENTS}
     WHERE usage_id = l.id AND usage_created_at = l.created_at
 ) a ON true
@@ -50,7 +53,7 @@ ORDER BY l.created_at, l.id
 
 
 class RepriceBusy(UsageSinkError):
-    """Rows are being rated anew by another process; try again later."""
+    """Rows are being corrected by another process; try again later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +123,8 @@ async def reprice(
         RepriceBusy: another run is under way.
         LedgerUnavailable: what was written before stays; run it again.
     """
-    if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
-        raise RepriceBusy
     done = Repriced()
-    try:
+    async with alone(connection):
         async for rows in _chunks(connection, selection, book.version):
             adjustments = [
                 one
@@ -132,9 +133,22 @@ async def reprice(
             ]
             if store is not None:
                 done.written += await store.adjust(adjustments)
+    return done
+
+
+@asynccontextmanager
+async def alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Inside, nobody else corrects rows.
+
+    Raises:
+        RepriceBusy: somebody does.
+    """
+    if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+        raise RepriceBusy
+    try:
+        yield
     finally:
         await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
-    return done
 
 
 async def _chunks(

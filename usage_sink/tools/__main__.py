@@ -24,7 +24,7 @@ def tools() -> None:
 for command in (
     *(checking.verify, checking.rebuild),
     *(keeping.archive, keeping.restore, keeping.export),
-    *(pricing.reprice, pricing.correlate),
+    *(pricing.reprice, pricing.adjust, pricing.correlate),
 ):
     tools.add_command(command)
 

@@ -1,10 +1,12 @@
-"""`reprice` and `correlate`."""
+"""`reprice`, `adjust` and `correlate`."""
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import click
 
@@ -13,6 +15,7 @@ from runtime.postgres import connect_pool
 from runtime.settings import SettingsError
 from usage_sink import books
 from usage_sink.chain import Chain
+from usage_sink.correction import Figures, correct
 from usage_sink.correlation import Correlation
 from usage_sink.correlation import correlate as compare
 from usage_sink.heads import Heads
@@ -29,6 +32,12 @@ _PRICES = click.option(
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A gateway.yaml or a price book.  [default: the running sink's]",
 )
+_AUTHOR = click.option("--author", required=True, help="Who answers for it.")
+_REASON = click.option(
+    "--reason", required=True, help="Why; kept with each adjustment."
+)
+#: PostgreSQL's integer.
+_COUNT = click.IntRange(-(2**31), 2**31 - 1)
 
 
 @click.command(
@@ -39,8 +48,8 @@ _PRICES = click.option(
 @chosen
 @_PRICES
 @click.option("--all-priced", metavar="VERSION", help="Rows that this version priced.")
-@click.option("--author", required=True, help="Who answers for it.")
-@click.option("--reason", required=True, help="Why; kept with each adjustment.")
+@_AUTHOR
+@_REASON
 @click.option("--dry-run", is_flag=True, help="Say what would come of it.")
 def reprice(
     start: datetime,
@@ -74,20 +83,27 @@ async def _reprice(
     *,
     dry_run: bool,
 ) -> Repriced:
-    url, timeout_s = settings.database_url, settings.database_timeout_s
-    async with connected(url, timeout_s) as reader:
+    async with connected(settings.database_url, settings.database_timeout_s) as reader:
         if dry_run:
             return await rate_anew(reader, selection, book, signature, None)
-        file = settings.heads()
-        heads = None if file is None else Heads(file)
-        # A chain has one writer: each run has its own.
-        chain = Chain(f"reprice-{uuid4()}", settings.node_id, heads)
-        pool = await connect_pool(
-            url, max_size=1, command_timeout_s=60, connect_deadline_s=timeout_s
-        )
-        async with pool:
-            store = PostgresUsageStore(pool, chain)
+        async with _store(settings, "reprice") as store:
             return await rate_anew(reader, selection, book, signature, store)
+
+
+@asynccontextmanager
+async def _store(settings: Settings, name: str) -> AsyncIterator[PostgresUsageStore]:
+    file = settings.heads()
+    heads = None if file is None else Heads(file)
+    # A chain has one writer: each run has its own.
+    chain = Chain(f"{name}-{uuid4()}", settings.node_id, heads)
+    pool = await connect_pool(
+        settings.database_url,
+        max_size=1,
+        command_timeout_s=60,
+        connect_deadline_s=settings.database_timeout_s,
+    )
+    async with pool:
+        yield PostgresUsageStore(pool, chain)
 
 
 def _show_repriced(done: Repriced, book: PriceBook, *, dry_run: bool) -> None:
@@ -107,6 +123,37 @@ def _show_repriced(done: Repriced, book: PriceBook, *, dry_run: bool) -> None:
             err=True,
         )
         sys.exit(1)
+
+
+@click.command(
+    epilog=example(
+        "hubgate usage adjust REQUEST_ID --credits -5 --author ada --reason 'ticket 7'"
+    )
+)
+@ledger
+@click.argument("request_id", type=click.UUID)
+@click.option("--credits", "credits_", type=_COUNT, default=0, help="Added to it.")
+@click.option("--tokens", type=_COUNT, default=0, help="Added to it.")
+@_AUTHOR
+@_REASON
+def adjust(request_id: UUID, credits_: int, tokens: int, **options: str | None) -> None:
+    """Correct one row by hand: a refund, say. `reprice` leaves that as it is."""
+    if credits_ == tokens == 0:
+        raise click.UsageError("give --credits or --tokens, less or more than 0")
+    signature = Signature(str(options.pop("author")), str(options.pop("reason")))
+    settings = load(options)
+    logs.configure("usage_tools", settings)
+    delta = Figures(tokens, credits_)
+    left = asyncio.run(_adjust(settings, request_id, delta, signature))
+    click.echo(f"{request_id}: {left.tokens} tokens, {left.credits} credits")
+
+
+async def _adjust(
+    settings: Settings, request_id: UUID, delta: Figures, signature: Signature
+) -> Figures:
+    url, timeout_s = settings.database_url, settings.database_timeout_s
+    async with connected(url, timeout_s) as one, _store(settings, "adjust") as store:
+        return await correct(one, request_id, delta, signature, store)
 
 
 @click.command(epilog=example("hubgate usage correlate --from 2026-01-01"))

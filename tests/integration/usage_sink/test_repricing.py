@@ -1,9 +1,6 @@
 """Rows without a price get one later, by corrections that add up."""
 
-import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +14,7 @@ import pytest
 
 from runtime.clock import SystemClock
 from runtime.contracts import UsageSource
-from tests.builders_ledger import START, a_ledger, a_record, a_store
+from tests.builders_ledger import START, a_ledger, a_record, a_store, run
 from usage_sink import books
 from usage_sink.correlation import correlate
 from usage_sink.errors import BadPriceBook
@@ -342,16 +339,3 @@ class TestTheCommands:
 
         assert status == 2
         assert "Traceback" not in said
-
-
-async def run(*arguments: str) -> tuple[int | None, str]:
-    """The status of a command, and what it said on standard output and error."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "usage_sink.tools", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},  # noqa: TID251 - of a child
-    )
-    async with asyncio.timeout(_DEADLINE_S):
-        said, _ = await child.communicate()
-    return child.returncode, said.decode()
