@@ -45,14 +45,20 @@ class ControlClient:
         found: dict[str, Any] = self.call("GET", f"/control/v1/{path}")["config"]
         return found
 
-    def compare(self, document: dict[str, Any]) -> list[dict[str, Any]]:
+    def compare(self, document: dict[str, Any]) -> dict[str, Any]:
         path = "/control/v1/config/diff"
-        answer = self.call("POST", path, json=document, timeout=_CHANGE_TIMEOUT_S)
-        return list(answer["changes"])
+        return self.call("POST", path, json=document, timeout=_CHANGE_TIMEOUT_S)
 
-    def put_config(self, document: dict[str, Any]) -> dict[str, Any]:
-        path = "/control/v1/config"
-        return self.call("PUT", path, json=document, timeout=_CHANGE_TIMEOUT_S)
+    def put_config(
+        self, document: dict[str, Any], based_on: int | None
+    ) -> dict[str, Any]:
+        return self.call(
+            "PUT",
+            "/control/v1/config",
+            params={} if based_on is None else {"revision": based_on},
+            json=document,
+            timeout=_CHANGE_TIMEOUT_S,
+        )
 
     def revisions(self, limit: int) -> dict[str, Any]:
         return self.call("GET", "/control/v1/revisions", params={"limit": limit})

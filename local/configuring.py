@@ -58,19 +58,28 @@ def diff(file: Path, control: str | None, admin_token: str | None) -> None:
     """
     from local import offline, table  # noqa: PLC0415 - only this command needs them
 
-    client = client_of(control, admin_token)
-    for change in client.compare(offline.document(file)):
+    answer = client_of(control, admin_token).compare(offline.document(file))
+    click.echo(f"compared with revision {answer['revision']}", err=True)
+    for change in answer["changes"]:
         click.echo(table.change(change))
 
 
-@config.command(epilog=example("hubgate config apply wanted.yaml"))
+@config.command(epilog=example("hubgate config apply wanted.yaml --revision 12"))
 @_takes_a_file
+@click.option(
+    "--revision",
+    type=click.IntRange(min=1),
+    help="The one that it was compared with: refuse when another is in force.",
+)
 @talks_to_control
-def apply(file: Path, control: str | None, admin_token: str | None) -> None:
+def apply(
+    file: Path, revision: int | None, control: str | None, admin_token: str | None
+) -> None:
     """Put FILE in force, in place of the whole configuration."""
     from local import offline  # noqa: PLC0415 - only this command needs it
 
-    _told(client_of(control, admin_token).put_config(offline.document(file)))
+    document = offline.document(file)
+    _told(client_of(control, admin_token).put_config(document, revision))
 
 
 @config.command(epilog=example("hubgate config history --limit 5"))

@@ -18,8 +18,8 @@ from control.store import Revision, Status
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 200
 #: No revision has a number like that.
-_MAX_REV: Final = 10**15
-_NUMBER: Final = {"type": "integer", "minimum": 1, "maximum": _MAX_REV}
+MAX_REV: Final = 10**15
+NUMBER: Final = {"type": "integer", "minimum": 1, "maximum": MAX_REV}
 _PAGE = parameters(
     parameter(
         *("limit", "Revisions of a page.", 20),
@@ -28,9 +28,9 @@ _PAGE = parameters(
         maximum=MAX_LIMIT,
         default=DEFAULT_LIMIT,
     ),
-    parameter("before", "`nextBefore` of the page before.", 17, **_NUMBER),
+    parameter("before", "`nextBefore` of the page before.", 17, **NUMBER),
 )
-_BODY = body(fields("revision", revision=_NUMBER), {"revision": 16})
+_BODY = body(fields("revision", revision=NUMBER), {"revision": 16})
 
 
 def router(deps: Deps) -> APIRouter:
@@ -43,7 +43,7 @@ def router(deps: Deps) -> APIRouter:
         """Newest first."""
         reader = Reader(once(request), ("limit", "before"))
         limit = reader.number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-        before = reader.number("before", _MAX_REV, 1, _MAX_REV)
+        before = reader.number("before", MAX_REV, 1, MAX_REV)
         reader.done()
         found = await changes.history(before, limit)
         is_full = len(found) == limit
@@ -56,7 +56,7 @@ def router(deps: Deps) -> APIRouter:
     async def one(revision: str) -> dict[str, Any]:
         """One revision with its document."""
         reader = Reader({"revision": revision}, ("revision",))
-        number = reader.number("revision", 0, 1, _MAX_REV)
+        number = reader.number("revision", 0, 1, MAX_REV)
         reader.done()
         found = await _kept(changes, number)
         return {**_told(found), "config": found.document}
@@ -85,7 +85,7 @@ def _told(revision: Revision) -> dict[str, Any]:
 def _number(given: dict[str, Any]) -> int:
     match given:
         case {"revision": int(number), **others} if not others:
-            if not isinstance(number, bool) and 1 <= number <= _MAX_REV:
+            if not isinstance(number, bool) and 1 <= number <= MAX_REV:
                 return number
     raise invalid(Problem("revision", "give a revision's number, and no more"))
 

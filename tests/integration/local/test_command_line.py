@@ -207,6 +207,16 @@ def test_the_configuration_is_shown_as_a_file_that_can_be_applied(here: Path) ->
 
 
 @pytest.mark.usefixtures("stack")
+def test_a_file_is_applied_to_the_revision_that_it_was_compared_with(
+    here: Path,
+) -> None:
+    (here / "wanted.yaml").write_text("version: 1\n")
+    _run("config", "apply", "wanted.yaml", "--revision", "4")
+
+    assert ControlApi.asked == [("/control/v1/config?revision=4", {"version": 1})]
+
+
+@pytest.mark.usefixtures("stack")
 def test_an_earlier_configuration_is_shown_by_its_number() -> None:
     _run("config", "show", "--revision", "2")
 
@@ -218,7 +228,8 @@ def test_what_a_file_would_change_is_shown_a_line_each(here: Path) -> None:
     (here / "wanted.yaml").write_text("version: 1\n")
     result = _run("config", "diff", "wanted.yaml")
 
-    assert result.output.splitlines() == [
+    assert result.stderr == "compared with revision 4\n"
+    assert result.stdout.splitlines() == [
         '+ routes.a: {"id": "a"}',
         '- routes.b: {"id": "b"}',
         '~ routes.c.roles: null -> ["ä"]',

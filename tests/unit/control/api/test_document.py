@@ -59,6 +59,28 @@ async def test_the_document_in_force_would_change_nothing(
     assert told == {"revision": 1, "changes": []}
 
 
+async def test_a_document_that_was_compared_with_an_earlier_revision_is_refused(
+    api: httpx.AsyncClient,
+) -> None:
+    await api.put(f"{CONFIG}/routes/b", json={"path": "/b", "service": "core"})
+    stale = await api.put(f"{CONFIG}/config", params={"revision": 1}, json=WANTED)
+    kept = (await api.get(f"{CONFIG}/routes/b")).status_code
+    fresh = await api.put(f"{CONFIG}/config", params={"revision": 2}, json=WANTED)
+
+    assert (stale.status_code, stale.json()["code"]) == (409, "CONFLICT")
+    assert "revision 2" in stale.json()["message"]
+    assert (kept, fresh.json()["revision"]) == (200, 3)
+
+
+@pytest.mark.parametrize("query", ["revision=x", "revision=0", "dryRun=true"])
+async def test_a_parameter_that_is_not_known_changes_nothing(
+    api: httpx.AsyncClient, query: str
+) -> None:
+    answer = await api.put(f"{CONFIG}/config?{query}", json=WANTED)
+
+    assert (answer.status_code, await revision(api)) == (422, 1)
+
+
 @pytest.mark.parametrize(("method", "path"), [("PUT", ""), ("POST", "/diff")])
 async def test_a_bad_document_is_answered_with_every_field(
     api: httpx.AsyncClient, method: str, path: str
