@@ -171,30 +171,69 @@ def usage() -> None:
     """Ask the ledger."""
 
 
+def _chosen(command: Command) -> Command:
+    """Add the filters that logs and sums have alike."""
+    for option in (
+        click.option("--to", "endDate", metavar="DAY|TIME", help="A day: included."),
+        click.option("--from", "startDate", metavar="DAY|TIME", help="Included."),
+        click.option("--model", help="Only this model's."),
+        click.option("--service", help="Only this service's, such as openai."),
+        click.option("--user", "userId", help="Only this user's."),
+    ):
+        command = option(command)
+    return command
+
+
 @usage.command(epilog=example("hubgate usage logs --user demo-user --limit 5"))
-@click.option("--user", help="Only this user's.")
-@click.option("--service", help="Only this service's, such as openai.")
+@_chosen
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The whole records.")
 @talks_to_control
 def logs(
-    user: str | None,
-    service: str | None,
-    limit: int,
-    control: str | None,
-    admin_token: str | None,
-    **options: Any,
+    control: str | None, admin_token: str | None, *, as_json: bool, **asked: Any
 ) -> None:
     """Show the latest usage records."""
     from local import table  # noqa: PLC0415 - only this command needs it
 
-    wanted = {"userId": user, "service": service, "limit": str(limit)}
-    params = {name: value for name, value in wanted.items() if value is not None}
-    answer = client_of(control, admin_token).usage_logs(params)
-    if options["as_json"]:
-        click.echo(json.dumps(answer, indent=2))
-    else:
-        click.echo(table.usage(answer.get("items", [])))
+    answer = client_of(control, admin_token).usage("logs", asked)
+    shown = table.usage(answer.get("items", []))
+    click.echo(json.dumps(answer, indent=2) if as_json else shown)
+
+
+@usage.command(
+    epilog=example("hubgate usage summary --by userId --sort credits --from 2026-01-01")
+)
+@_chosen
+@click.option(
+    "--by",
+    type=click.Choice(["userId", "service", "model", "route", "statusClass"]),
+    multiple=True,
+    help="A line for each of these, the largest first; several may be given.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["requests", "errors", "tokens", "credits"]),
+    default="requests",
+    show_default=True,
+)
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The whole answer.")
+@talks_to_control
+def summary(
+    control: str | None,
+    admin_token: str | None,
+    *,
+    by: tuple[str, ...],
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Show what was used in sum; of the last 30 days unless --from says else."""
+    from local import table  # noqa: PLC0415 - only this command needs it
+
+    asked["groupBy"] = ",".join(dict.fromkeys(by)) or None
+    answer = client_of(control, admin_token).usage("summary", asked)
+    shown = table.sums(answer, by)
+    click.echo(json.dumps(answer, indent=2) if as_json else shown)
 
 
 @usage.command(epilog=example("hubgate usage nodes"))

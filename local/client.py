@@ -71,8 +71,10 @@ class ControlClient:
             timeout=_CHANGE_TIMEOUT_S,
         )
 
-    def usage_logs(self, params: dict[str, str]) -> dict[str, Any]:
-        return self.call("GET", "/api/usage/logs", params=params)
+    def usage(self, what: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """Logs or a summary; what is None is not asked for."""
+        params = {name: one for name, one in asked.items() if one is not None}
+        return self.call("GET", f"/api/usage/{what}", params=params)
 
     def completeness(self) -> dict[str, Any]:
         return self.call("GET", "/api/usage/completeness")

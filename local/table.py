@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _USAGE = ("createdAt", "userId", "service", "model", "tokens", "credits")
+_SUMS = ("requests", "errors", "tokens", "credits")
 _NODES = (
     *("node", "completeThrough", "ageSeconds", "silentSeconds", "pending"),
     *("isClosed", "closedByHandAt"),
@@ -16,6 +17,14 @@ _REVISIONS = ("revision", "createdAt", "author", "status", "comment", "reason")
 def usage(items: Sequence[Mapping[str, Any]]) -> str:
     """One line for each record."""
     return _table(items, _USAGE)
+
+
+def sums(answer: Mapping[str, Any], by: Sequence[str]) -> str:
+    """One line for each group, one for all others, one for the whole."""
+    columns = (*dict.fromkeys(by or [""]), *_SUMS)
+    ends = {"other": answer.get("other"), "total": answer.get("totals")}
+    last = [{**one, columns[0]: name} for name, one in ends.items() if one]
+    return _table([*answer.get("items", []), *last], columns)
 
 
 def nodes(items: Sequence[Mapping[str, Any]]) -> str:

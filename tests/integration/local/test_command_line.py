@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
@@ -37,6 +38,7 @@ _CHANGES = [
     {"field": "routes.b", "before": {"id": "b"}},
     {"field": "routes.c.roles", "before": None, "after": ["ä"]},
 ]
+_SUMS = {"requests": 2, "errors": 1, "tokens": 12, "credits": 3}
 _REVISION = {"revision": 3, "author": "admin", "status": "rejected", "reason": "no"}
 
 
@@ -48,7 +50,10 @@ class ControlApi(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append((self.path, None))
         items = [_REVISION if "/revisions" in self.path else _RECORD]
-        answer = {"items": items, "nextCursor": None, "nodes": [_NODE]}
+        answer: dict[str, Any] = {"items": items, "nextCursor": None, "nodes": [_NODE]}
+        if "/summary" in self.path:
+            answer["items"] = [{"userId": "u1", "service": "openai", **_SUMS}]
+            answer |= {"other": _SUMS, "totals": _SUMS}
         self._answer(200, {**answer, "config": _CONFIG})
 
     def do_POST(self) -> None:
@@ -123,6 +128,14 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(cli.hubgate, arguments)
 
 
+def _asked(path: str) -> dict[str, str]:
+    """The parameters of the only question, which went to `path`."""
+    ((url, _),) = ControlApi.asked
+    parts = urlsplit(url)
+    assert parts.path == path
+    return dict(parse_qsl(parts.query))
+
+
 @pytest.mark.usefixtures("stack")
 def test_a_token_is_printed_and_nothing_else() -> None:
     result = _run("token", "--user", "u1", "--role", "user", "--ttl", "60")
@@ -162,6 +175,45 @@ def test_usage_is_shown_as_a_table_or_as_json() -> None:
     assert "openai" in table.output.splitlines()[1]
     assert json.loads(whole.output)["items"] == [_RECORD]
     assert ControlApi.asked[0][0] == "/api/usage/logs?userId=u1&limit=20"
+
+
+@pytest.mark.usefixtures("stack")
+def test_logs_are_chosen_by_time_and_model() -> None:
+    _run("usage", "logs", "--from", "2026-01-01", "--to", "2026-01-31", "--model", "m")
+
+    assert _asked("/api/usage/logs") == {
+        "model": "m",
+        "startDate": "2026-01-01",
+        "endDate": "2026-01-31",
+        "limit": "20",
+    }
+
+
+@pytest.mark.usefixtures("stack")
+def test_sums_are_shown_by_group_with_what_is_left_and_all() -> None:
+    by = ("--by", "userId", "--by", "service", "--sort", "credits")
+    result = _run("usage", "summary", *by, "--from", "2026-01-01", "--limit", "1")
+
+    assert [line.split() for line in result.output.splitlines()] == [
+        ["userId", "service", "requests", "errors", "tokens", "credits"],
+        ["u1", "openai", "2", "1", "12", "3"],
+        ["other", "-", "2", "1", "12", "3"],
+        ["total", "-", "2", "1", "12", "3"],
+    ]
+    assert _asked("/api/usage/summary") == {
+        "groupBy": "userId,service",
+        "startDate": "2026-01-01",
+        "sort": "credits",
+        "limit": "1",
+    }
+
+
+@pytest.mark.usefixtures("stack")
+def test_without_groups_the_sum_of_all_is_shown() -> None:
+    result = _run("usage", "summary", "--user", "u1")
+
+    assert result.output.splitlines()[-1].split() == ["total", "2", "1", "12", "3"]
+    assert _asked("/api/usage/summary").keys() == {"userId", "sort", "limit"}
 
 
 @pytest.mark.usefixtures("stack")
@@ -341,6 +393,7 @@ def test_a_control_that_cannot_be_reached_is_named(url: str) -> None:
         ["config", "history"],
         ["config", "rollback"],
         ["usage", "logs"],
+        ["usage", "summary"],
         ["usage", "nodes"],
         ["usage", "close-node"],
     ],
