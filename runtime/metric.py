@@ -31,6 +31,7 @@ MetricName = Literal[
     "hubgate_ratelimit_stores_down",
     "hubgate_ratelimit_tokens_total",
     "hubgate_registered_instances",
+    "hubgate_revocations_unnoted_total",
     "hubgate_rpc_seconds",
     "hubgate_usage_batch_rows",
     "hubgate_usage_pending_seconds",

@@ -107,6 +107,11 @@ _CONTROL: tuple[Metric, ...] = (
         "Instances that registered themselves and were heard of in time",
     ),
     Metric(
+        "hubgate_revocations_unnoted_total",
+        Kind.COUNTER,
+        "Revocations in force that the audit log could not take",
+    ),
+    Metric(
         "hubgate_usage_exports_too_slow_total",
         Kind.COUNTER,
         "Exports that were broken off since their reader was too slow",

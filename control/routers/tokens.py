@@ -5,10 +5,12 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
+from control.audit import Action
 from control.deps import Deps, json_object
 from control.errors import ApiCode, ApiError, invalid
 from control.parse import Problem
 from control.routers.described import body, fields
+from control.store import StoreUnavailable
 from control.tokens import (
     DEFAULT_TTL_S,
     MAX_TTL_S,
@@ -17,6 +19,9 @@ from control.tokens import (
     read_for_revocation,
     token_id,
 )
+from runtime.logs import get_logger
+
+log = get_logger(__name__)
 
 _KINDS = ("token", "jti", "user")
 _NAME = {"type": "string", "minLength": 1, "maxLength": 256}
@@ -59,17 +64,18 @@ def router(deps: Deps) -> APIRouter:
         _known(body, ("user", "role", "ttl_s"))
         # No longer than a revocation of its user would last.
         most = min(MAX_TTL_S, deps.longest_token_s)
-        issued = deps.issuer.issue(
-            name(body.get("user"), "user"),
-            name(body.get("role"), "role"),
-            deps.clock.now(),
-            _ttl(body.get("ttl_s", min(DEFAULT_TTL_S, most)), most),
+        user, role = name(body.get("user"), "user"), name(body.get("role"), "role")
+        ttl_s = _ttl(body.get("ttl_s", min(DEFAULT_TTL_S, most)), most)
+        issued = deps.issuer.issue(user, role, deps.clock.now(), ttl_s)
+        told = {"jti": issued.jti, "expiresAt": issued.expires_at}
+        await deps.note(
+            request,
+            await deps.admin(request),
+            Action.TOKEN_ISSUED,
+            subject=user,
+            details={"role": role, **told},
         )
-        return {
-            "token": issued.token,
-            "jti": issued.jti,
-            "expiresAt": issued.expires_at,
-        }
+        return {"token": issued.token, **told}
 
     @api.post("/revocations", openapi_extra=body(_REVOCATION, {"user": "ada"}))
     async def revoke(request: Request) -> dict[str, Any]:
@@ -82,12 +88,30 @@ def router(deps: Deps) -> APIRouter:
             user, now = name(body["user"], "user"), deps.clock.now()
             lasts_s = _longest_s(deps)
             await deps.revocations.revoke_user(user, now, lasts_s)
-            return {"user": user, "issuedBefore": now, "expiresIn": lasts_s}
+            told: dict[str, Any] = {"issuedBefore": now, "expiresIn": lasts_s}
+            await _note_revocation(deps, request, user, told)
+            return {"user": user, **told}
         found = _token(body, deps)
         await deps.revocations.revoke_token(found.jti, found.ttl_s)
-        return {"jti": found.jti, "expiresIn": found.ttl_s}
+        told = {"jti": found.jti, "expiresIn": found.ttl_s}
+        await _note_revocation(deps, request, None, told)
+        return told
 
     return api
+
+
+async def _note_revocation(
+    deps: Deps, request: Request, user: str | None, told: dict[str, Any]
+) -> None:
+    """It is in force: that nobody could write it down is counted, and no error."""
+    caller = await deps.admin(request)
+    try:
+        await deps.note(
+            request, caller, Action.TOKEN_REVOKED, subject=user, details=told
+        )
+    except StoreUnavailable:
+        deps.metrics.inc("hubgate_revocations_unnoted_total")
+        log.error("a revocation is not in the audit log", user=user, **told)  # noqa: TRY400 - expected, no traceback
 
 
 def _longest_s(deps: Deps) -> int:

@@ -97,3 +97,28 @@ async def test_a_revocation_that_redis_did_not_take_is_503(
     answer = await api.post(f"{CONFIG}/revocations", json={"jti": "a"})
 
     assert (answer.status_code, answer.json()["code"]) == (503, "REDIS_UNAVAILABLE")
+
+
+async def test_who_revoked_whom_is_in_the_audit_log(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    await api.post(f"{CONFIG}/revocations", json={"token": a_token(jti="t-9")})
+    await api.post(f"{CONFIG}/revocations", json={"user": "ada"})
+    noted = [one.entry for one in parts.audit.kept]
+
+    assert [(one.action, one.role, one.subject) for one in noted] == [
+        ("token.revoked", "admin", None),
+        ("token.revoked", "admin", "ada"),
+    ]
+    assert [one.details.get("jti") for one in noted] == ["t-9", None]
+
+
+async def test_a_revocation_that_nobody_can_note_is_in_force_and_counted(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    parts.audit.is_available = False
+    answer = await api.post(f"{CONFIG}/revocations", json={"jti": "t-9"})
+
+    assert answer.status_code == 200
+    assert set(parts.revocations.keys) == {"bl:t-9"}
+    assert parts.metrics.value("hubgate_revocations_unnoted_total") == 1

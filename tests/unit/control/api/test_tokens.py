@@ -51,3 +51,28 @@ async def test_without_a_signing_key_no_token_is_issued(parts: Parts) -> None:
         answer = await api.post(f"{CONFIG}/tokens", json={"user": "u", "role": "user"})
 
     assert (answer.status_code, answer.json()["code"]) == (409, "NOT_ENABLED")
+
+
+async def test_a_token_that_is_issued_is_in_the_audit_log_but_for_itself(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    body = {"user": "ada", "role": "manager"}
+    issued = (await api.post(f"{CONFIG}/tokens", json=body)).json()
+    (kept,) = parts.audit.kept
+
+    assert (kept.entry.action, kept.entry.subject) == ("token.issued", "ada")
+    assert kept.entry.details == {
+        "role": "manager",
+        "jti": issued["jti"],
+        "expiresAt": issued["expiresAt"],
+    }
+
+
+async def test_a_token_that_nobody_can_note_is_not_issued(
+    api: httpx.AsyncClient, parts: Parts
+) -> None:
+    parts.audit.is_available = False
+    body = {"user": "ada", "role": "user"}
+    answer = await api.post(f"{CONFIG}/tokens", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
