@@ -34,8 +34,8 @@ class Action(StrEnum):
     PRUNED = "audit.pruned"
     NODE_CLOSED = "usage.node.closed"
     PSEUDONYM_DESTROYED = "pseudonym.destroyed"
-    TOKEN_ISSUED = "token.issued"
-    TOKEN_REVOKED = "token.revoked"
+    ISSUED = "token.issued"
+    REVOKED = "token.revoked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ def router(deps: Deps) -> APIRouter:
         await deps.note(
             request,
             await deps.admin(request),
-            Action.TOKEN_ISSUED,
+            Action.ISSUED,
             subject=user,
             details={"role": role, **told},
         )
@@ -106,9 +106,7 @@ async def _note_revocation(
     """It is in force: that nobody could write it down is counted, and no error."""
     caller = await deps.admin(request)
     try:
-        await deps.note(
-            request, caller, Action.TOKEN_REVOKED, subject=user, details=told
-        )
+        await deps.note(request, caller, Action.REVOKED, subject=user, details=told)
     except StoreUnavailable:
         deps.metrics.inc("hubgate_revocations_unnoted_total")
         log.error("a revocation is not in the audit log", user=user, **told)  # noqa: TRY400 - expected, no traceback
