@@ -120,6 +120,7 @@ class Stack:
         answer = self.control(
             "POST", "tokens", {"user": user or a_user(), "role": role}
         )
+        answer.raise_for_status()
         return str(answer.json()["token"])
 
     def get(self, path: str, token: str | None = None, **kwargs: Any) -> httpx.Response:
@@ -159,7 +160,7 @@ class Stack:
             answer = self.get("/api/users/me", token)
             usage = self.get("/api/usage/logs", token)
             ready = self.http.get(f"{self.ready['control']}/health/ready")
-        except httpx.TransportError:
+        except httpx.HTTPError:  # no token is issued while the database is away
             return False
         return {answer.status_code, usage.status_code, ready.status_code} == {200}
 
