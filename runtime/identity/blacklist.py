@@ -24,7 +24,7 @@ def is_revoked(claims: Claims, *, by_id: bool, user_cutoff: bytes | None) -> boo
     """The rule: its `jti` is listed, or it was issued before the user's cutoff.
 
     A token without `iat` counts as issued long ago, and a cutoff that can't be read
-    revokes: deny on doubt. So does one of 1970: "1" is a mark, not a time.
+    revokes: deny on doubt. So does one of at most 1, which is a mark, not a time.
     """
     if by_id:
         return True
